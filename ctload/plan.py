@@ -1,0 +1,84 @@
+"""BatchPlan: every random decision of one batch as plain arrays. Drawn by samplers, crops and augmentations,
+executed by pipelines. It can be printed, compared and replayed without reading a voxel.
+
+Conventions that every pipeline keeps:
+
+- Boxes are in voxels of the stored array, (z, y, x), and may reach past the volume: the reader pads with the
+  volume's fill value.
+- Order: read the box, flip, warp, blur, photometric pass.
+- `flip[b, a]`: axis a of (z, y, x) is mirrored.
+- `warp[b]` is a 3x4 matrix A|t in (z, y, x) order that maps a voxel centre of the output to the input,
+  half-voxel convention: (index_in + 0.5) = A (index_out + 0.5) + t. Trilinear. Outside the flipped crop the
+  value is interpolated towards the fill value (SciPy's `grid-constant`).
+- `blur_sigma[b]` in voxels, (z, y, x); 0 means none; border `mirror`, radius ceil(3 sigma).
+- Photometric pass, per window channel w: v = clip((hu - low) / (high - low), 0, 1);
+  v = (v - 0.5) * contrast + 0.5 + brightness; v = clip(v, 0, 1) ** gamma;
+  v = v + noise_sigma * normal(noise_key, channel, voxel); v = clip(v, 0, 1).
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from ctload.errors import SamplerError
+from ctload.geometry import Triple
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """One batch, drawn. B is its number of studies: the global batch, or one rank's slice of it.
+
+    Attributes:
+        epoch, step: Coordinates in the run; step counts batches from the start of the epoch.
+        unit: The text unit of this batch ("report", or the name of a section); "" where there is none.
+        rows: (B,) int64, rows of the Studies this plan was drawn for.
+        box_start: (B, 3) int64, first voxel of each crop.
+        crop_shape: (D, H, W) of each crop, and of the output.
+        flip: (B, 3) bool.
+        warp: (B, 3, 4) float64, or None when no study of this loader is ever warped.
+        blur_sigma: (B, 3) float32 in voxels, or None when no study of this loader is ever blurred.
+        window: (B, W, 2) float32, low and high in HU.
+        brightness, contrast, gamma, noise_sigma: (B,) float32.
+        noise_key: (B,) uint64, the key of each study's noise.
+    """
+
+    epoch: int
+    step: int
+    unit: str
+    rows: np.ndarray
+    box_start: np.ndarray
+    crop_shape: Triple
+    flip: np.ndarray
+    warp: np.ndarray | None
+    blur_sigma: np.ndarray | None
+    window: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
+    gamma: np.ndarray
+    noise_sigma: np.ndarray
+    noise_key: np.ndarray
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: np.ndarray | slice) -> "BatchPlan":
+        """The plan of some of its studies."""
+        taken = {
+            field.name: value[index]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), np.ndarray)
+        }
+        return replace(self, **taken)
+
+    def rank_slice(self, rank: int, world_size: int) -> "BatchPlan":
+        """The contiguous slice of rank `rank` of `world_size`. Concatenated, the slices are the plan."""
+        if not 0 <= rank < world_size:
+            raise SamplerError(f"rank must lie in 0..{world_size - 1}, got {rank}")
+        if self.batch_size % world_size:
+            raise SamplerError(
+                f"world_size={world_size} does not divide batch_size={self.batch_size}; "
+                "choose a batch_size that is a multiple of the number of ranks"
+            )
+        per_rank = self.batch_size // world_size
+        return self.take(slice(rank * per_rank, (rank + 1) * per_rank))
