@@ -41,9 +41,7 @@ class CodedError(CtloadError):
 
     CODES: frozenset[str] = frozenset()
 
-    def __init__(
-        self, code: str, message: str, *, study: str | None = None, path: str | Path | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, *, study: str | None = None, path: str | Path | None = None) -> None:
         assert code in self.CODES, code
         self.code = code
         super().__init__(f"[{code}] {message}", study=study, path=path)
