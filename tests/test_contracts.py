@@ -1,0 +1,40 @@
+"""What the packages may import, and what importing them may cost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "nvidia.dali", "cupy", "monai", "nibabel", "pydicom", "transformers", "matplotlib", "scipy")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_import_contracts_hold() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports; exit(lint_imports())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_importing_ctload_loads_no_framework() -> None:
+    done = run_python(f"import ctload, sys; print([m for m in {HEAVY!r} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_importing_ctload_starts_no_thread_and_reads_no_environment() -> None:
+    done = run_python(
+        "import threading, os\n"
+        "before = dict(os.environ)\n"
+        "import ctload\n"
+        "print(threading.active_count(), dict(os.environ) == before)"
+    )
+    assert done.stdout.split() == ["1", "True"], done.stdout + done.stderr
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    import ctload
+
+    for name in ctload.__all__:
+        assert getattr(ctload, name).__doc__, f"ctload.{name} has no docstring"
