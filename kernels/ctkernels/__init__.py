@@ -1,0 +1,5 @@
+"""ctkernels: the operations of contrastive training that are worth their own code. Tensors in, tensors out."""
+
+from ctkernels.infonce_op import infonce
+
+__all__ = ["infonce"]
