@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctclip.errors import CohortError
 
@@ -76,7 +75,7 @@ class Cohort:
         counts = self.split_counts()
         if not counts.get(name):
             raise CohortError(f"cohort {self.name!r} has no study in split {name!r}; it has {counts}")
-        return self.take(pc.equal(self.table["split"], name).to_numpy(zero_copy_only=False).nonzero()[0])
+        return self.take(np.flatnonzero(np.array(self.table["split"].to_pylist()) == name))
 
     def take(self, rows: np.ndarray) -> "Cohort":
         """Some rows, in the order given."""
