@@ -69,6 +69,10 @@ class StoreFormatError(CtloadError):
     """The folder is no store, or of a format version this library does not read."""
 
 
+class StoreBusyError(CtloadError):
+    """Another pack is writing this store."""
+
+
 class PresetMismatchError(CtloadError):
     """The store was packed with another preset than the one asked for."""
 

@@ -6,6 +6,7 @@ knows nothing of voxels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ SCHEMA = pa.schema(
         ("channels", pa.list_(pa.string())),  # array names inside the volume's group, "0" first
         ("labels", pa.list_(pa.string())),
         ("digest", pa.string()),  # xxh3_128 of all arrays' voxels, channels then labels
+        ("metadata_digest", pa.string()),  # xxh3_128 of the study's zarr.json files
         ("stored_bytes", pa.int64()),  # compressed size of all arrays
         ("preset", pa.string()),  # hash of the preset
         ("source", pa.string()),  # keyed hash of the path relative to SOURCE
@@ -85,10 +87,15 @@ class Studies:
             )
         return self._row_of[study]
 
-    @property
+    @cached_property
     def shapes(self) -> np.ndarray:
         """(N, 3) int64, voxels along (z, y, x)."""
         return np.stack([self.column(name) for name in ("depth", "height", "width")], axis=1)
+
+    @cached_property
+    def spacings_mm(self) -> np.ndarray:
+        """(N, 3) float64, mm along (z, y, x)."""
+        return np.stack([self.column(f"spacing_{axis}_mm") for axis in "zyx"], axis=1)
 
     @property
     def affines(self) -> np.ndarray:
@@ -174,7 +181,7 @@ class Studies:
                 joined = joined.append_column(name, pc.take(outside[name].combine_chunks(), rows))
         return Studies(joined, self.store)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """xxh3_128 over ids, voxel digests and joined columns, in order."""
         digest = xxhash.xxh3_128()

@@ -1,0 +1,52 @@
+"""Digests (xxh3_128, hex) of voxels, of a study's metadata, and of a source's bytes."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+_BLOCK = 1 << 22  # bytes read at once
+
+
+def digest_voxels(arrays: Iterable[np.ndarray]) -> str:
+    """Digest of arrays one after the other, in C order, little endian."""
+    digest = xxhash.xxh3_128()
+    for array in arrays:
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(little.data)
+    return digest.hexdigest()
+
+
+def digest_metadata(folder: Path, files: Sequence[str]) -> str:
+    """Digest of a study's zarr.json files, names included.
+
+    Raises:
+        FileNotFoundError: One of `files` is not in `folder`.
+    """
+    digest = xxhash.xxh3_128()
+    for name in files:
+        content = (folder / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def digest_source(path: Path) -> str:
+    """Digest of a file, or of every file below a folder with its relative name."""
+    digest = xxhash.xxh3_128()
+    if path.is_file():
+        _add_file(digest, path)
+        return digest.hexdigest()
+    names = sorted(os.path.relpath(Path(top, name), path) for top, _, files in os.walk(path) for name in files)
+    for name in names:
+        digest.update(f"{name}\0".encode())
+        _add_file(digest, path / name)
+    return digest.hexdigest()
+
+
+def _add_file(digest: xxhash.xxh3_128, path: Path) -> None:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)

@@ -1,0 +1,75 @@
+"""Durable changes on disk: what is there after a crash is either the old or the new, never a part of it."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from ctload.errors import CtloadError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(root: Path) -> None:
+    """Make every file and folder below `root` durable."""
+    for folder, _, files in os.walk(root):
+        for name in files:
+            handle = os.open(Path(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(folder))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, make it durable, and put it in place in one step.
+
+    Raises:
+        CtloadError: The disk is full or read-only; what was at `path` is untouched.
+    """
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CtloadError(f"could not be written ({error}); free space or rights, then try again", path=path) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, target: Path, *, aside: Path) -> None:
+    """Put the durable folder `new` in place of `target`, which is kept at `aside` until `new` is there.
+
+    A folder cannot be renamed over another one that holds files. Killed in between, `target` is missing and
+    `aside` holds the old one: `restore_aside` puts it back.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        target.rename(aside)
+    new.rename(target)
+    sync_folder(target.parent)
+    sync_folder(target.parent.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def restore_aside(aside: Path, target: Path) -> None:
+    """After a kill: put back what `replace_folder` had laid aside, or drop it when its successor is in place."""
+    if target.exists():
+        shutil.rmtree(aside)
+        return
+    aside.rename(target)
+    sync_folder(target.parent)

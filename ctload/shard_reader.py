@@ -1,0 +1,189 @@
+"""Reads boxes of one stored array with tensorstore, and turns its errors into typed ones.
+
+zarr-python and tensorstore alike give fill values for a shard that is gone, and lz4 has no checksum of its own.
+Here a missing chunk is an error, each chunk has a crc32c, and the shard's size and tail are held against the
+metadata before anything is decoded.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+
+from ctload import layout
+from ctload.digests import digest_metadata
+from ctload.errors import ChecksumError, CtloadError, MissingChunkError
+from ctload.geometry import Box, Triple
+from ctload.volume_file import shard_facts
+
+# What tensorstore puts in front of its messages when bytes are not what the metadata says.
+_DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "INVALID_ARGUMENT")
+_REMEDY = "remove the study's folder and pack its source again, or restore the folder from a copy"
+
+
+def reader_context(num_threads: int | None) -> tensorstore.Context:
+    """Threads and caches of a store's reads: no cache of our own, the page cache of the system is shared by ranks.
+
+    Args:
+        num_threads: Limit for decoding and for file access; None means all cores.
+    """
+    spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": 0}}
+    if num_threads is not None:
+        spec |= {name: {"limit": num_threads} for name in ("data_copy_concurrency", "file_io_concurrency")}
+    return tensorstore.Context(spec)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """One open array of one study.
+
+    Attributes:
+        study, array: Whose it is, for messages.
+        folder: The array's folder.
+        shape: (D, H, W) in voxels.
+        fill_value: Stored value outside the volume.
+        handle: The tensorstore.
+    """
+
+    study: str
+    array: str
+    folder: Path
+    shape: Triple
+    fill_value: int
+    handle: tensorstore.TensorStore
+
+
+class PendingRead:
+    """A read under way. The caller keeps away from `out` until `result` returned."""
+
+    def __init__(self, stored: StoredArray, out: np.ndarray, future: Any) -> None:
+        self._stored = stored
+        self._out = out
+        self._future = future
+
+    def done(self) -> bool:
+        """Whether `result` returns at once."""
+        return self._future is None or self._future.done()
+
+    def result(self) -> np.ndarray:
+        """Wait for the voxels and give `out`.
+
+        Raises:
+            ChecksumError: A chunk is not what was written.
+            MissingChunkError: A chunk or the shard is gone.
+        """
+        if self._future is not None:
+            try:
+                self._future.result()
+            except (ValueError, OSError) as error:
+                raise _typed(error, self._stored) from error
+        return self._out
+
+
+def open_array(
+    folder: Path, study: str, array: str, *, metadata: tuple[list[str], str], context: tensorstore.Context
+) -> StoredArray:
+    """Open an array of a study after its metadata and its shard were found to be what was written.
+
+    Args:
+        folder: The study's folder.
+        study: Its id.
+        array: "0", another channel, or "labels/<name>".
+        metadata: The study's zarr.json files and their digest in the manifest.
+        context: As `reader_context` gives it.
+
+    Raises:
+        ChecksumError: A zarr.json, or the size or tail of the shard, is not what was written.
+        MissingChunkError: A file is gone.
+    """
+    files, digest = metadata
+    path = folder / layout.array_folder(array)
+    try:
+        found = digest_metadata(folder, files)
+        if found != digest:
+            raise ChecksumError(
+                f"a zarr.json of this study was damaged or exchanged; {_REMEDY}", study=study, path=folder
+            )
+        described = json.loads((path / layout.METADATA).read_bytes())
+        check_shard(folder / layout.shard_file(array), described["attributes"]["ctload"], study)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingChunkError(f"a file of this study is gone; {_REMEDY}", study=study, path=error.filename) from error
+    handle = open_shard(path, context)
+    depth, height, width = described["shape"]
+    return StoredArray(study, array, path, (depth, height, width), int(described["fill_value"]), handle)
+
+
+def open_shard(folder: Path, context: tensorstore.Context) -> tensorstore.TensorStore:
+    """The tensorstore of an array's folder; a missing chunk is an error, never a fill value."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "fill_missing_data_reads": False,
+    }
+    return tensorstore.open(spec, read=True, open=True, context=context).result()
+
+
+def check_shard(shard: Path, facts: dict[str, Any], study: str) -> None:
+    """Hold a shard's size and tail against the array's attributes.
+
+    Raises:
+        FileNotFoundError: The shard is gone.
+        ChecksumError: It was truncated, exchanged, or its end was damaged.
+    """
+    found = shard_facts(shard)
+    if any(found[name] != facts[name] for name in found):
+        raise ChecksumError(
+            f"the shard has {found['shard_bytes']} bytes and ends in {found['shard_tail']}, written were "
+            f"{facts['shard_bytes']} and {facts['shard_tail']}: it was truncated, damaged or exchanged; {_REMEDY}",
+            study=study,
+            path=shard,
+        )
+
+
+def start_box(stored: StoredArray, box: Box, out: np.ndarray, context: tensorstore.Context) -> PendingRead:
+    """Begin to decode a box straight into `out`; where the box lies outside the volume, fill values are written now.
+
+    Args:
+        stored: The array.
+        box: Voxels (z, y, x); may reach past the volume, or lie outside it.
+        out: (D, H, W) of the box's shape and the array's dtype.
+        context: As `reader_context` gives it.
+    """
+    low = [min(max(start, 0), size) for start, size in zip(box.start, stored.shape, strict=True)]
+    high = [max(min(stop, size), first) for stop, size, first in zip(box.stop, stored.shape, low, strict=True)]
+    if tuple(low) != box.start or tuple(high) != box.stop:
+        _fill_outside(out, box, low, high, stored.fill_value)
+    if any(first >= last for first, last in zip(low, high, strict=True)):
+        return PendingRead(stored, out, None)
+    inside = tuple(slice(first - at, last - at) for first, last, at in zip(low, high, box.start, strict=True))
+    source = stored.handle[tuple(slice(first, last) for first, last in zip(low, high, strict=True))]
+    target = tensorstore.array(out[inside], context=context, copy=False, write=True)
+    return PendingRead(stored, out, target.write(source))
+
+
+def _fill_outside(out: np.ndarray, box: Box, low: list[int], high: list[int], fill: int) -> None:
+    """Write the fill value into the part of `out` that is not low..high, one pair of slabs per axis."""
+    if any(first >= last for first, last in zip(low, high, strict=True)):
+        out[...] = fill
+        return
+    part = out
+    for axis in range(3):
+        before, after = low[axis] - box.start[axis], high[axis] - box.start[axis]
+        lead = (slice(None),) * axis
+        part[(*lead, slice(0, before))] = fill
+        part[(*lead, slice(after, None))] = fill
+        part = part[(*lead, slice(before, after))]
+
+
+def _typed(error: Exception, stored: StoredArray) -> CtloadError:
+    """The typed error for what tensorstore raised; its prefix is the only thing that tells the kinds apart."""
+    text = str(error)
+    shard = stored.folder / "c/0/0/0"
+    if text.startswith("NOT_FOUND"):
+        return MissingChunkError(f"a chunk is gone ({text}); {_REMEDY}", study=stored.study, path=shard)
+    if text.startswith(_DAMAGE):
+        return ChecksumError(f"damaged after it was written ({text}); {_REMEDY}", study=stored.study, path=shard)
+    return CtloadError(f"cannot be read: {text}", study=stored.study, path=shard)

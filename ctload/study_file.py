@@ -1,0 +1,114 @@
+"""One study put into a store: written aside, made durable, read back, renamed into place; whole or not at all.
+
+Knows nothing of the journal or the manifest; the caller holds the store's lock.
+"""
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from ctload import chunking, durable, layout
+from ctload.digests import digest_metadata, digest_voxels
+from ctload.errors import ChecksumError, CtloadError
+from ctload.geometry import Box, spacing_of
+from ctload.header import StoreHeader
+from ctload.resample import Prepared
+from ctload.shard_reader import open_array, reader_context, start_box
+from ctload.volume_file import check_arrays, named_arrays, write_volume_file
+
+_ASIDE = "aside"  # tmp/aside/<2 hex digits>/<study>.zarr: the old volume while its successor takes its place
+
+
+def write_study(
+    root: Path, study: str, prepared: Prepared, *, header: StoreHeader, source: str = "", source_digest: str = ""
+) -> dict[str, Any]:
+    """Write one study of a store, without telling the journal. The caller holds the store's lock.
+
+    Returns:
+        The study's row of the manifest.
+
+    Raises:
+        IngestError: NOT_A_VOLUME for wrong arrays.
+        ChecksumError: The disk gave back other voxels than were written.
+    """
+    arrays = named_arrays(prepared)
+    check_arrays(arrays, study)
+    target = root / layout.study_folder(study)
+    staging = root / layout.TMP / f"{uuid.uuid4().hex}.zarr"
+    staging.parent.mkdir(exist_ok=True)
+    profile = chunking.profile_named(header.profile)
+    try:
+        size = write_volume_file(staging, study, prepared, arrays, profile=profile, preset=header.preset["hash"])
+        durable.sync_tree(staging)
+        row = _row(study, prepared, arrays) | {
+            "stored_bytes": size,
+            "preset": header.preset["hash"],
+            "source": source,
+            "source_digest": source_digest,
+        }
+        row["metadata_digest"] = digest_metadata(staging, layout.metadata_files(row["channels"], row["labels"]))
+        _check_readback(staging, row)
+        aside = root / layout.TMP / _ASIDE / target.parent.name / target.name
+        durable.replace_folder(staging, target, aside=aside)
+    except OSError as error:
+        raise CtloadError(f"could not be written: {error}", study=study, path=root) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return row
+
+
+def clean_tmp(root: Path) -> None:
+    """Remove what a killed pack left half-written, and put back what it had laid aside."""
+    for aside in sorted((root / layout.TMP / _ASIDE).glob("*/*.zarr")):
+        durable.restore_aside(aside, root / layout.VOLUMES / aside.parent.name / aside.name)
+    shutil.rmtree(root / layout.TMP, ignore_errors=True)
+
+
+def _row(study: str, prepared: Prepared, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    depth, height, width = arrays["0"].shape
+    z_mm, y_mm, x_mm = spacing_of(prepared.affine)
+    return {
+        "study": study,
+        "path": layout.study_folder(study),
+        "depth": depth,
+        "height": height,
+        "width": width,
+        "spacing_z_mm": z_mm,
+        "spacing_y_mm": y_mm,
+        "spacing_x_mm": x_mm,
+        "affine": np.asarray(prepared.affine, np.float64).ravel().tolist(),
+        "unit": prepared.unit,
+        "scale": float(prepared.scale),
+        "offset": float(prepared.offset),
+        "fill_value": int(prepared.fill_value),
+        "channels": [name for name in arrays if not name.startswith(layout.LABEL_PREFIX)],
+        "labels": list(prepared.labels),
+        "digest": digest_voxels(arrays.values()),
+        "source_affine": np.asarray(prepared.source_affine, np.float64).ravel().tolist(),
+        "num_clipped_low": int(prepared.num_clipped_low),
+        "num_clipped_high": int(prepared.num_clipped_high),
+        "max_rounding": float(prepared.max_rounding),
+    }
+
+
+def _check_readback(folder: Path, row: dict[str, Any]) -> None:
+    """Read every voxel of a written study through the reader that training uses."""
+    context = reader_context(None)
+    names = layout.array_names(row["channels"], row["labels"])
+    metadata = (layout.metadata_files(row["channels"], row["labels"]), row["metadata_digest"])
+    shape = (row["depth"], row["height"], row["width"])
+    digest = xxhash.xxh3_128()
+    for name in names:
+        stored = open_array(folder, row["study"], name, metadata=metadata, context=context)
+        out = np.empty(shape, stored.handle.dtype.numpy_dtype)
+        digest.update(start_box(stored, Box.whole(shape), out, context).result().data)
+    if digest.hexdigest() != row["digest"]:
+        raise ChecksumError(
+            "the voxels read back differ from those written; the disk or its memory is faulty, nothing was kept",
+            study=row["study"],
+            path=folder,
+        )
