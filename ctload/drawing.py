@@ -1,0 +1,109 @@
+"""Drawing: a bound sampler, a crop, windows and an augmentation enter; the BatchPlan of one step leaves.
+
+draw_plan is pure: the same arguments give the same plan, in any order of calls, on any number of ranks. It reads
+shapes and spacings of the drawn studies and no voxel.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctload.augment import Augment, Changes
+from ctload.bound import BoundSampler
+from ctload.crop import Crop
+from ctload.draw import derive_key, derive_keys
+from ctload.errors import PlanError
+from ctload.geometry import Triple
+from ctload.manifest import Studies
+from ctload.plan import BatchPlan
+from ctload.window import HuWindow
+
+
+def generator(seed: int, epoch: int, step: int, kind: str) -> np.random.Generator:
+    """The generator of one kind of decision ("crop", "flip", ...) of one batch.
+
+    Philox keyed by splitmix64 of the coordinates. Only `Generator.random` is used on it: that stream is the raw
+    bits of Philox4x64-10 (Salmon et al., SC 2011) and does not change between NumPy versions.
+    """
+    key = derive_key(seed, "draw", kind, epoch, step)
+    return np.random.Generator(np.random.Philox(key=int(key)))
+
+
+def _crop_shape(crop: Crop, studies: Studies, rows: np.ndarray, shapes: np.ndarray) -> Triple:
+    if crop.shape is not None:
+        return crop.shape
+    different = np.flatnonzero((shapes != shapes[0]).any(axis=1))
+    if len(different):
+        first = int(different[0])
+        raise PlanError(
+            f"this volume is {tuple(shapes[first].tolist())} (D, H, W) and another of its batch "
+            f"{tuple(shapes[0].tolist())}; without a crop all must be equal, use CenterCrop or RandomCrop",
+            study=studies.table["study"][int(rows[first])].as_py(),
+        )
+    return (int(shapes[0, 0]), int(shapes[0, 1]), int(shapes[0, 2]))
+
+
+def draw_plan(
+    bound: BoundSampler,
+    studies: Studies,
+    crop: Crop,
+    windows: Sequence[HuWindow],
+    augment: Augment | None = None,
+    *,
+    epoch: int,
+    step: int,
+) -> BatchPlan:
+    """Draw every random decision of one global batch.
+
+    Args:
+        bound: A sampler bound to `studies`.
+        studies: What the rows of the plan count.
+        crop: Policy of the boxes; `crop.check(studies)` was called once before.
+        windows: One per output channel and stored channel.
+        augment: None for none.
+        epoch: Counts from 0.
+        step: Batch within the epoch, 0..bound.num_batches-1.
+
+    Raises:
+        SamplerError: A step out of range.
+        PlanError: No window, or volumes of different shapes without a crop.
+    """
+    if not windows:
+        raise PlanError("a plan needs at least one HuWindow; the usual one for a body CT is HuWindow(-1000, 1000)")
+    draw = bound.draw(epoch, step)
+    shapes = studies.shapes[draw.rows]
+    crop_shape = _crop_shape(crop, studies, draw.rows, shapes)
+
+    def of_kind(kind: str) -> np.random.Generator:
+        return generator(bound.seed, epoch, step, kind)
+
+    changes = (augment or Augment()).draw(len(draw.rows), crop_shape, studies.spacings_mm[draw.rows], of_kind)
+    noise_key = np.empty(len(draw.rows), np.uint64)
+    derive_keys(noise_key, derive_key(bound.seed, "noise", epoch, step))
+    return BatchPlan(
+        epoch=epoch,
+        step=step,
+        unit=draw.unit,
+        rows=draw.rows,
+        box_start=crop.starts(shapes, of_kind("crop")),
+        crop_shape=crop_shape,
+        flip=changes.flip,
+        warp=changes.warp,
+        blur_sigma=changes.blur_sigma,
+        window=_windows(windows, changes),
+        brightness=changes.brightness,
+        contrast=changes.contrast,
+        gamma=changes.gamma,
+        noise_sigma=changes.noise_sigma,
+        noise_key=noise_key,
+    )
+
+
+def _windows(windows: Sequence[HuWindow], changes: Changes) -> np.ndarray:
+    """(B, W, 2) float32 HU: the windows, moved by each study's jitter of (low, high)."""
+    ends = np.array([(window.low, window.high) for window in windows], np.float64)
+    moved = ends[None, :, :] + changes.window_shift_hu[:, None, :]
+    # Jitter wider than a narrow window must not turn it over: a tenth of its width is kept.
+    width = (ends[:, 1] - ends[:, 0])[None, :]
+    moved[:, :, 1] = np.maximum(moved[:, :, 1], moved[:, :, 0] + 0.1 * width)
+    return moved.astype(np.float32)
