@@ -19,18 +19,13 @@ def digest_voxels(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def digest_metadata(folder: Path, files: Sequence[str]) -> str:
-    """Digest of a study's zarr.json files, names included.
+def digest_metadata(folder: Path, files: Sequence[str]) -> list[str]:
+    """Digest of each of a study's zarr.json files.
 
     Raises:
         FileNotFoundError: One of `files` is not in `folder`.
     """
-    digest = xxhash.xxh3_128()
-    for name in files:
-        content = (folder / name).read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+    return [xxhash.xxh3_128_hexdigest((folder / name).read_bytes()) for name in files]
 
 
 def digest_source(path: Path) -> str:

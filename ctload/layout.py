@@ -9,7 +9,8 @@ STORE/volumes/<prefix>/<study>.zarr/     one OME-Zarr 0.5 group per study
 STORE/tmp/ STORE/lock                    volumes being written; held by the pack at work
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import xxhash
@@ -72,3 +73,8 @@ def metadata_files(channels: Sequence[str], labels: Sequence[str]) -> list[str]:
     if labels:
         folders += ["labels", *(f"{LABEL_PREFIX}{encoded(name)}" for name in labels)]
     return [METADATA, *(f"{folder}/{METADATA}" for folder in folders)]
+
+
+def metadata_digests(row: Mapping[str, Any]) -> dict[str, str]:
+    """Digest of each zarr.json of a study by its name, from the study's row of the manifest."""
+    return dict(zip(metadata_files(row["channels"], row["labels"]), row["metadata_digests"], strict=True))

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("channels", pa.list_(pa.string())),  # array names inside the volume's group, "0" first
         ("labels", pa.list_(pa.string())),
         ("digest", pa.string()),  # xxh3_128 of all arrays' voxels, channels then labels
-        ("metadata_digest", pa.string()),  # xxh3_128 of the study's zarr.json files
+        ("metadata_digests", pa.list_(pa.string())),  # xxh3_128 of each zarr.json, as layout.metadata_files orders them
         ("stored_bytes", pa.int64()),  # compressed size of all arrays
         ("preset", pa.string()),  # hash of the preset
         ("source", pa.string()),  # keyed hash of the path relative to SOURCE

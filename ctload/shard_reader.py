@@ -6,15 +6,16 @@ metadata before anything is decoded.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore
+import xxhash
 
 from ctload import layout
-from ctload.digests import digest_metadata
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError
 from ctload.geometry import Box, Triple
 from ctload.volume_file import shard_facts
@@ -84,7 +85,7 @@ class PendingRead:
 
 
 def open_array(
-    folder: Path, study: str, array: str, *, metadata: tuple[list[str], str], context: tensorstore.Context
+    folder: Path, study: str, array: str, *, digests: Mapping[str, str], context: tensorstore.Context
 ) -> StoredArray:
     """Open an array of a study after its metadata and its shard were found to be what was written.
 
@@ -92,28 +93,36 @@ def open_array(
         folder: The study's folder.
         study: Its id.
         array: "0", another channel, or "labels/<name>".
-        metadata: The study's zarr.json files and their digest in the manifest.
+        digests: xxh3_128 of the study's zarr.json files by their names relative to `folder`.
         context: As `reader_context` gives it.
 
     Raises:
         ChecksumError: A zarr.json, or the size or tail of the shard, is not what was written.
         MissingChunkError: A file is gone.
     """
-    files, digest = metadata
     path = folder / layout.array_folder(array)
     try:
-        found = digest_metadata(folder, files)
-        if found != digest:
-            raise ChecksumError(
-                f"a zarr.json of this study was damaged or exchanged; {_REMEDY}", study=study, path=folder
-            )
-        described = json.loads((path / layout.METADATA).read_bytes())
+        read_metadata(folder, layout.METADATA, study, digests)
+        described = read_metadata(folder, f"{layout.array_folder(array)}/{layout.METADATA}", study, digests)
         check_shard(folder / layout.shard_file(array), described["attributes"]["ctload"], study)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingChunkError(f"a file of this study is gone; {_REMEDY}", study=study, path=error.filename) from error
+        raise MissingChunkError(f"this file is gone; {_REMEDY}", study=study, path=error.filename) from error
     handle = open_shard(path, context)
     depth, height, width = described["shape"]
     return StoredArray(study, array, path, (depth, height, width), int(described["fill_value"]), handle)
+
+
+def read_metadata(folder: Path, name: str, study: str, digests: Mapping[str, str]) -> dict[str, Any]:
+    """A zarr.json of a study, held against its digest.
+
+    Raises:
+        FileNotFoundError: It is gone.
+        ChecksumError: It is not what was written.
+    """
+    content = (folder / name).read_bytes()
+    if xxhash.xxh3_128_hexdigest(content) != digests[name]:
+        raise ChecksumError(f"this metadata was damaged or exchanged; {_REMEDY}", study=study, path=folder / name)
+    return json.loads(content)
 
 
 def open_shard(folder: Path, context: tensorstore.Context) -> tensorstore.TensorStore:

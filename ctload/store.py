@@ -138,14 +138,21 @@ class Store:
     def _open(self, row: int, array: str) -> StoredArray:
         forkguard.check(self.path)
         table = self.studies.table
-        values = {name: table[name][row].as_py() for name in ("study", "path", "channels", "labels", "metadata_digest")}
+        values = {
+            name: table[name][row].as_py() for name in ("study", "path", "channels", "labels", "metadata_digests")
+        }
         names = layout.array_names(values["channels"], values["labels"])
         if array not in names:
             raise ManifestError(
                 f"no array {array!r}; this study has {', '.join(names)}", study=values["study"], path=self.path
             )
-        metadata = (layout.metadata_files(values["channels"], values["labels"]), values["metadata_digest"])
-        return open_array(self.path / values["path"], values["study"], array, metadata=metadata, context=self._context)
+        return open_array(
+            self.path / values["path"],
+            values["study"],
+            array,
+            digests=layout.metadata_digests(values),
+            context=self._context,
+        )
 
 
 def _reopen(path: Path, num_threads: int | None) -> Store:

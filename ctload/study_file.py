@@ -50,7 +50,7 @@ def write_study(
             "source": source,
             "source_digest": source_digest,
         }
-        row["metadata_digest"] = digest_metadata(staging, layout.metadata_files(row["channels"], row["labels"]))
+        row["metadata_digests"] = digest_metadata(staging, layout.metadata_files(row["channels"], row["labels"]))
         _check_readback(staging, row)
         aside = root / layout.TMP / _ASIDE / target.parent.name / target.name
         durable.replace_folder(staging, target, aside=aside)
@@ -99,11 +99,11 @@ def _check_readback(folder: Path, row: dict[str, Any]) -> None:
     """Read every voxel of a written study through the reader that training uses."""
     context = reader_context(None)
     names = layout.array_names(row["channels"], row["labels"])
-    metadata = (layout.metadata_files(row["channels"], row["labels"]), row["metadata_digest"])
+    digests = layout.metadata_digests(row)
     shape = (row["depth"], row["height"], row["width"])
     digest = xxhash.xxh3_128()
     for name in names:
-        stored = open_array(folder, row["study"], name, metadata=metadata, context=context)
+        stored = open_array(folder, row["study"], name, digests=digests, context=context)
         out = np.empty(shape, stored.handle.dtype.numpy_dtype)
         digest.update(start_box(stored, Box.whole(shape), out, context).result().data)
     if digest.hexdigest() != row["digest"]:
