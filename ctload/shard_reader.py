@@ -18,7 +18,7 @@ import xxhash
 from ctload import layout
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError
 from ctload.geometry import Box, Triple
-from ctload.volume_file import shard_facts
+from ctload.volume_file import shard_ending
 
 # What tensorstore puts in front of its messages when bytes are not what the metadata says.
 _DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "INVALID_ARGUMENT")
@@ -43,17 +43,22 @@ class StoredArray:
 
     Attributes:
         study, array: Whose it is, for messages.
-        folder: The array's folder.
+        shard: Its one shard.
         shape: (D, H, W) in voxels.
         fill_value: Stored value outside the volume.
+        shard_bytes, shard_tail: Size and last bytes (hex) of the shard as written.
+        voxel_digest: xxh3_128 of its voxels as written.
         handle: The tensorstore.
     """
 
     study: str
     array: str
-    folder: Path
+    shard: Path
     shape: Triple
     fill_value: int
+    shard_bytes: int
+    shard_tail: str
+    voxel_digest: str
     handle: tensorstore.TensorStore
 
 
@@ -87,7 +92,7 @@ class PendingRead:
 def open_array(
     folder: Path, study: str, array: str, *, digests: Mapping[str, str], context: tensorstore.Context
 ) -> StoredArray:
-    """Open an array of a study after its metadata and its shard were found to be what was written.
+    """Open an array of a study after its metadata were found to be what was written.
 
     Args:
         folder: The study's folder.
@@ -97,19 +102,28 @@ def open_array(
         context: As `reader_context` gives it.
 
     Raises:
-        ChecksumError: A zarr.json, or the size or tail of the shard, is not what was written.
-        MissingChunkError: A file is gone.
+        ChecksumError: A zarr.json is not what was written.
+        MissingChunkError: It is gone.
     """
     path = folder / layout.array_folder(array)
     try:
         read_metadata(folder, layout.METADATA, study, digests)
         described = read_metadata(folder, f"{layout.array_folder(array)}/{layout.METADATA}", study, digests)
-        check_shard(folder / layout.shard_file(array), described["attributes"]["ctload"], study)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingChunkError(f"this file is gone; {_REMEDY}", study=study, path=error.filename) from error
-    handle = open_shard(path, context)
     depth, height, width = described["shape"]
-    return StoredArray(study, array, path, (depth, height, width), int(described["fill_value"]), handle)
+    facts = described["attributes"]["ctload"]
+    return StoredArray(
+        study=study,
+        array=array,
+        shard=folder / layout.shard_file(array),
+        shape=(depth, height, width),
+        fill_value=int(described["fill_value"]),
+        shard_bytes=facts["shard_bytes"],
+        shard_tail=facts["shard_tail"],
+        voxel_digest=facts["voxel_digest"],
+        handle=open_shard(path, context),
+    )
 
 
 def read_metadata(folder: Path, name: str, study: str, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -135,20 +149,23 @@ def open_shard(folder: Path, context: tensorstore.Context) -> tensorstore.Tensor
     return tensorstore.open(spec, read=True, open=True, context=context).result()
 
 
-def check_shard(shard: Path, facts: dict[str, Any], study: str) -> None:
-    """Hold a shard's size and tail against the array's attributes.
+def check_shard(stored: StoredArray) -> None:
+    """Hold a shard's size and tail against the array's attributes, before any voxel of it is trusted.
 
     Raises:
-        FileNotFoundError: The shard is gone.
-        ChecksumError: It was truncated, exchanged, or its end was damaged.
+        MissingChunkError: The shard is gone.
+        ChecksumError: It was truncated or exchanged, or its end was damaged.
     """
-    found = shard_facts(shard)
-    if any(found[name] != facts[name] for name in found):
+    try:
+        size, tail = shard_ending(stored.shard)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingChunkError(f"the shard is gone; {_REMEDY}", study=stored.study, path=stored.shard) from error
+    if (size, tail) != (stored.shard_bytes, stored.shard_tail):
         raise ChecksumError(
-            f"the shard has {found['shard_bytes']} bytes and ends in {found['shard_tail']}, written were "
-            f"{facts['shard_bytes']} and {facts['shard_tail']}: it was truncated, damaged or exchanged; {_REMEDY}",
-            study=study,
-            path=shard,
+            f"the shard has {size} bytes and ends in {tail}, written were {stored.shard_bytes} and "
+            f"{stored.shard_tail}: it was truncated, damaged or exchanged; {_REMEDY}",
+            study=stored.study,
+            path=stored.shard,
         )
 
 
@@ -190,9 +207,8 @@ def _fill_outside(out: np.ndarray, box: Box, low: list[int], high: list[int], fi
 def _typed(error: Exception, stored: StoredArray) -> CtloadError:
     """The typed error for what tensorstore raised; its prefix is the only thing that tells the kinds apart."""
     text = str(error)
-    shard = stored.folder / "c/0/0/0"
     if text.startswith("NOT_FOUND"):
-        return MissingChunkError(f"a chunk is gone ({text}); {_REMEDY}", study=stored.study, path=shard)
+        return MissingChunkError(f"a chunk is gone ({text}); {_REMEDY}", study=stored.study, path=stored.shard)
     if text.startswith(_DAMAGE):
-        return ChecksumError(f"damaged after it was written ({text}); {_REMEDY}", study=stored.study, path=shard)
-    return CtloadError(f"cannot be read: {text}", study=stored.study, path=shard)
+        return ChecksumError(f"damaged after it was written ({text}); {_REMEDY}", study=stored.study, path=stored.shard)
+    return CtloadError(f"cannot be read: {text}", study=stored.study, path=stored.shard)

@@ -1,6 +1,7 @@
 """Store: volumes on disk in, boxes of voxels out. Opens, checks, reads; it draws nothing and changes nothing."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from ctload.geometry import Box
 from ctload.header import StoreHeader, read_header
 from ctload.manifest import Studies
 from ctload.manifest_file import read_manifest
-from ctload.shard_reader import PendingRead, StoredArray, open_array, reader_context, start_box
+from ctload.shard_reader import PendingRead, StoredArray, check_shard, open_array, reader_context, start_box
+
+_LOCATION = ("study", "path", "channels", "labels", "metadata_digests")  # what finds and checks a study's files
+_MAX_OPEN = 2048  # arrays kept open, about 7 KB each; opening one takes 0.4 ms
 
 
 def open_store(path: str | Path, *, num_threads: int | None = None) -> "Store":
@@ -60,6 +64,7 @@ class Store:
         self.studies = Studies(table.combine_chunks(), self)
         self._num_threads = num_threads
         self._context = reader_context(num_threads)
+        self._open = lru_cache(_MAX_OPEN)(self._open_array)
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -125,6 +130,8 @@ class Store:
         return self._start(self._open(row, array), box, out)
 
     def _start(self, stored: StoredArray, box: Box, out: np.ndarray) -> PendingRead:
+        forkguard.check(self.path, stored.study)
+        check_shard(stored)
         dtype = stored.handle.dtype.numpy_dtype
         if out.shape != box.shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
             raise CtloadError(
@@ -135,7 +142,7 @@ class Store:
             )
         return start_box(stored, box, out, self._context)
 
-    def _open(self, row: int, array: str) -> StoredArray:
+    def _open_array(self, row: int, array: str) -> StoredArray:
         forkguard.check(self.path)
         table = self.studies.table
         values = {

@@ -17,7 +17,7 @@ from ctload.errors import ChecksumError, CtloadError
 from ctload.geometry import Box, spacing_of
 from ctload.header import StoreHeader
 from ctload.resample import Prepared
-from ctload.shard_reader import open_array, reader_context, start_box
+from ctload.shard_reader import check_shard, open_array, reader_context, start_box
 from ctload.volume_file import check_arrays, named_arrays, write_volume_file
 
 _ASIDE = "aside"  # tmp/aside/<2 hex digits>/<study>.zarr: the old volume while its successor takes its place
@@ -104,6 +104,7 @@ def _check_readback(folder: Path, row: dict[str, Any]) -> None:
     digest = xxhash.xxh3_128()
     for name in names:
         stored = open_array(folder, row["study"], name, digests=digests, context=context)
+        check_shard(stored)
         out = np.empty(shape, stored.handle.dtype.numpy_dtype)
         digest.update(start_box(stored, Box.whole(shape), out, context).result().data)
     if digest.hexdigest() != row["digest"]:

@@ -4,6 +4,7 @@ zarr-python writes and owns the metadata. The shard's size and its last bytes (t
 the array's attributes, so that a truncated or swapped shard is seen before a voxel is read.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,22 +96,22 @@ def _write_array(
         config={"write_empty_chunks": True},  # else a missing chunk could be an empty one
     )
     array[...] = voxels
-    shard = folder / layout.shard_file(name)
-    facts = {**shard_facts(shard), "voxel_digest": digest_voxels([voxels])}
+    size, tail = shard_ending(folder / layout.shard_file(name))
+    facts = {"shard_bytes": size, "shard_tail": tail, "voxel_digest": digest_voxels([voxels])}
     array.update_attributes({"ctload": facts})
-    return facts["shard_bytes"]
+    return size
 
 
-def shard_facts(shard: Path) -> dict[str, Any]:
-    """Size of a shard and its last bytes, as they stand in the array's attributes.
+def shard_ending(shard: Path) -> tuple[int, str]:
+    """Size of a shard in bytes, and its last bytes in hex.
 
     Raises:
         FileNotFoundError: The shard is gone.
     """
-    with shard.open("rb") as file:
-        size = file.seek(0, 2)
+    with shard.open("rb", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
-        return {"shard_bytes": size, "shard_tail": file.read().hex()}
+        return size, file.read(TAIL_BYTES).hex()
 
 
 def _block(study: str, prepared: Prepared, preset: str) -> dict[str, Any]:
