@@ -1,0 +1,196 @@
+"""The door for sources: what a path holds, and one source as a Volume.
+
+nibabel, isal and pydicom are imported only where a source of their kind is read.
+"""
+
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from ctload.errors import CtloadError, GeometryError, IngestError
+from ctload.readers.members import starts_as_dicom
+from ctload.volume import UNITS, Volume
+
+# Largest uncompressed source that is read without being asked: 2048 slices of 1024 x 1024 in 32 bits.
+MAX_BYTES = 8 << 30
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+# How far the affine of a channel or a label map may lie from its image's, in mm.
+MAX_AFFINE_DIFFERENCE_MM = 1e-2
+
+
+@dataclass(frozen=True)
+class Source:
+    """One study to be.
+
+    Attributes:
+        study: Its id: the stem of a NIfTI file, or the keyed hash of a SeriesInstanceUID.
+        relative: Path relative to what `find_sources` was given, "/" between folders.
+        path: Where it is.
+        kind: "nifti", "dicom" (a folder) or "dicom-zip".
+    """
+
+    study: str
+    relative: str
+    path: Path
+    kind: str
+
+
+def find_sources(
+    path: Path, *, unit: str | None = None, key: bytes | None = None, max_bytes: int = MAX_BYTES
+) -> list[Source]:
+    """Every study at a path, sorted by where it lies. An id never depends on which other sources there are.
+
+    A .nii or .nii.gz is one study. A zip is one DICOM series. A folder that itself holds DICOM files is one DICOM
+    series, with all folders below; any other folder is searched. Hidden files are not looked at.
+
+    A DICOM source that is refused (no volume, several series, damaged) is listed all the same, under an id made of
+    its relative path: `read_source` then raises what is wrong with it.
+
+    Args:
+        path: File or folder.
+        unit: What will be read; None and "HU" look for CT series.
+        key: Of the ids made from SeriesInstanceUIDs; None is the library's own, which is no secret.
+        max_bytes: Largest uncompressed source.
+
+    Raises:
+        IngestError: NOT_A_VOLUME where nothing is found.
+    """
+    path = Path(path)
+    found = list(_walk(path))
+    if not found:
+        raise IngestError(
+            "NOT_A_VOLUME", "no .nii, .nii.gz, zip or DICOM file here; does the path exist and hold one?", path=path
+        )
+    sources = []
+    for place, kind in found:
+        relative = place.name if place == path else place.relative_to(path).as_posix()
+        study = nifti_stem(place) if kind == "nifti" else _dicom_id(place, relative, unit, key, max_bytes)
+        sources.append(Source(study, relative, place, kind))
+    return sources
+
+
+def read_source(
+    path: Path,
+    *,
+    unit: str | None = None,
+    series: str | None = None,
+    key: bytes | None = None,
+    channels: Mapping[str, Path] | None = None,
+    labels: Mapping[str, Path] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Volume:
+    """One source as a Volume, in its own orientation, rescaled to `unit`.
+
+    Args:
+        path: A .nii, a .nii.gz, a folder or a zip of DICOM.
+        unit: "HU", "SUV" or "arbitrary"; None means HU and refuses what cannot be HU.
+        series: Which series of a DICOM source, by SeriesInstanceUID or id, where there are several.
+        key: Of the ids of series; None is the library's own.
+        channels: Name -> source of a further channel on the same grid, in the same unit.
+        labels: Name -> label map on the same grid, whole numbers 0..65535.
+        max_bytes: Largest uncompressed size of each source.
+
+    Raises:
+        IngestError, GeometryError: With the code of what is wrong with the source.
+        CtloadError: The reader of this kind is not installed, or `unit` is none.
+    """
+    path = Path(path)
+    if unit is not None and unit not in UNITS:
+        raise CtloadError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}", path=path)
+    volume = _read_one(path, unit, series, key, max_bytes)
+    more = {name: _read_one(Path(place), unit, None, key, max_bytes) for name, place in (channels or {}).items()}
+    maps = {name: _read_one(Path(place), "arbitrary", None, key, max_bytes) for name, place in (labels or {}).items()}
+    for name, other in (*more.items(), *maps.items()):
+        _require_same_grid(volume, other, name, path)
+    return replace(
+        volume,
+        channels={name: other.voxels for name, other in more.items()},
+        labels={name: _label_map(other.voxels, name, path) for name, other in maps.items()},
+    )
+
+
+def nifti_stem(path: Path) -> str:
+    """The name of a NIfTI file without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _dicom_id(place: Path, relative: str, unit: str | None, key: bytes | None, max_bytes: int) -> str:
+    dicom = _reader("dicom", place)
+    try:
+        return dicom.identify(place, unit=unit, max_bytes=max_bytes, **_key(key))
+    except (IngestError, GeometryError):
+        return dicom.study_id(relative, **_key(key))
+
+
+def _read_one(path: Path, unit: str | None, series: str | None, key: bytes | None, max_bytes: int) -> Volume:
+    if not path.exists():
+        raise IngestError("NOT_A_VOLUME", "no such file or folder", path=path)
+    kind = _kind(path)
+    if kind == "nifti":
+        return _reader("nifti", path).read_nifti(path, unit=unit, max_bytes=max_bytes)
+    if kind in ("dicom-zip", "folder"):
+        return _reader("dicom", path).read_dicom(path, unit=unit, series=series, max_bytes=max_bytes, **_key(key))
+    raise IngestError(
+        "NOT_A_VOLUME", "neither .nii, .nii.gz, folder nor zip; a lone DICOM file is no volume", path=path
+    )
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return "nifti"
+    return "dicom-zip" if name.endswith(".zip") else ""
+
+
+def _walk(path: Path):
+    """(place, kind) of every source at or below `path`, sorted."""
+    kind = _kind(path)
+    if kind in ("nifti", "dicom-zip") and path.is_file():
+        yield path, kind
+    if kind != "folder":
+        return
+    inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in inside if entry.is_file() and not _kind(entry)]
+    if any(starts_as_dicom(file) for file in files if file.name.upper() != "DICOMDIR"):
+        yield path, "dicom"
+        return
+    for entry in inside:
+        yield from _walk(entry)
+
+
+def _key(key: bytes | None) -> dict[str, bytes]:
+    return {} if key is None else {"key": key}
+
+
+def _reader(kind: str, path: Path) -> ModuleType:
+    try:
+        return importlib.import_module(f"ctload.readers.{kind}")
+    except ModuleNotFoundError as error:
+        raise CtloadError(f'{error.name} is not installed; pip install "ctload[{kind}]"', path=path) from error
+
+
+def _require_same_grid(image: Volume, other: Volume, name: str, path: Path) -> None:
+    apart_mm = np.abs(image.affine - other.affine).max()
+    if image.voxels.shape != other.voxels.shape or apart_mm > MAX_AFFINE_DIFFERENCE_MM:
+        raise GeometryError(
+            "MIXED_SPACING",
+            f"{name} has the shape {other.voxels.shape} and an affine up to {apart_mm:.3f} mm apart from that of the "
+            f"image of shape {image.voxels.shape}; resample it to the image's grid first",
+            path=path,
+        )
+
+
+def _label_map(voxels: np.ndarray, name: str, path: Path) -> np.ndarray:
+    low, high = float(voxels.min()), float(voxels.max())
+    if low < 0 or high > 65535 or (voxels.dtype == np.float32 and (voxels != np.rint(voxels)).any()):
+        raise IngestError("NOT_A_VOLUME", f"label map {name} holds {low:g}..{high:g}, needs whole 0..65535", path=path)
+    return voxels.astype(np.uint8 if high <= 255 else np.uint16)
