@@ -1,0 +1,36 @@
+"""CpuPhotometric: the photometric pass of a pipeline whose geometry ran on the CPU, over threads."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ctload.photometric import photometric_batch
+from ctload.pipeline.output_pool import OutputPool
+from ctload.plan import BatchPlan
+
+
+class CpuPhotometric:
+    """Runs the numba pass into recycled memory.
+
+    Args:
+        num_threads: >= 1; with 1 no thread is started.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self._threads = ThreadPoolExecutor(num_threads, "ctload-photometric") if num_threads > 1 else None
+        self._pool = OutputPool()
+
+    def allocate(self, num_voxels: int) -> np.ndarray:
+        """(num_voxels,) int16, ordinary memory."""
+        return np.empty(num_voxels, np.int16)
+
+    def run(self, volumes: Sequence[object], plan: BatchPlan, num_channels: int) -> np.ndarray:
+        """B * C volumes of host memory -> (B, C * W, D, H, W) float32."""
+        out = self._pool.take((plan.batch_size, num_channels * plan.window.shape[1], *plan.crop_shape))
+        photometric_batch([np.asarray(volume) for volume in volumes], plan, out, threads=self._threads)
+        return out
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
