@@ -1,0 +1,162 @@
+"""From a study as drawn to voxels: the anatomy painted, then table, kernel and noise, on any grid.
+
+Enters: a `PhantomStudy` and a `Grid`. Leaves: int16 HU, organ labels and finding bits with their affine. All is a pure
+function of the two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctclip.phantom import abdomen, body, bowel, organs, raster, thorax, urinary, vessels
+from ctclip.phantom.catalogue import CATALOGUE, bit_of
+from ctclip.phantom.errors import KnobError
+from ctclip.phantom.scanner import add_scanner, paint_table, pose
+from ctclip.phantom.shape import Scene
+from ctclip.phantom.study import PhantomStudy
+
+TOP_MM, BOTTOM_MM = 182.0, -238.0  # what a scan of the whole abdomen and pelvis covers
+WHOLE_ORGANS = {
+    "cardiomegaly": organs.HEART, "splenomegaly": organs.SPLEEN, "hepatomegaly": organs.LIVER,
+    "hepatic_steatosis": organs.LIVER,
+}  # fmt: skip
+MAX_VOXELS = 1 << 28
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels to render.
+
+    Args:
+        shape: (D, H, W), each 4 or more.
+        spacing_mm: (z, y, x).
+
+    Raises:
+        KnobError: A shape or a spacing that no volume can have.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 4 or int(np.prod([int(n) for n in self.shape])) > MAX_VOXELS:
+            raise KnobError(f"shape={self.shape} must be three numbers of 4 or more, at most {MAX_VOXELS} voxels in all")
+        if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 50 for s in self.spacing_mm):
+            raise KnobError(f"spacing_mm={self.spacing_mm} must be three numbers (z, y, x) from 0.1 to 50 mm")
+
+    @classmethod
+    def covering(cls, shape: tuple[int, int, int]) -> "Grid":
+        """The grid of this shape that covers abdomen and pelvis: 420 x 390 x 420 mm."""
+        return cls(shape, (420 / shape[0], 390 / shape[1], 420 / shape[2]))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A study as voxels; all arrays are (D, H, W) in RAS+ order of (z, y, x).
+
+    Args:
+        voxels: int16 HU.
+        organs: uint8, labels of organs.ORGAN_NAMES.
+        findings: uint32, bit k is the k-th finding of the catalogue.
+        affine: (4, 4) float64, index (z, y, x) -> RAS+ mm.
+    """
+
+    voxels: np.ndarray
+    organs: np.ndarray
+    findings: np.ndarray
+    affine: np.ndarray
+
+
+def make_scene(study: PhantomStudy) -> Scene:
+    """The anatomy of a study with its findings, in painting order."""
+    scene = Scene()
+    frame = body.make_body(study)
+    body.paint_frame(scene, frame)
+    thorax.paint_lungs(scene, frame)
+    body.paint_back(scene, frame)
+    abdomen.paint_ascites(scene, frame)
+    thorax.paint_heart(scene, frame)
+    thorax.paint_esophagus(scene, frame)
+    body.paint_spine(scene, frame)
+    urinary.paint_kidneys(scene, frame)
+    bowel.paint_bowel(scene, frame)
+    vessels.paint_arteries(scene, frame)
+    vessels.paint_veins(scene, frame)
+    abdomen.paint_adrenals(scene, frame)
+    abdomen.paint_stomach(scene, frame)
+    abdomen.paint_spleen(scene, frame)
+    abdomen.paint_pancreas(scene, frame)
+    abdomen.paint_liver(scene, frame)
+    abdomen.paint_gallbladder(scene, frame)
+    urinary.paint_pelvis(scene, frame)
+    vessels.paint_nodes(scene, frame)
+    bowel.paint_free_air(scene, frame)
+    return scene
+
+
+def grid_affine(grid: Grid) -> np.ndarray:
+    """(4, 4), index (z, y, x) -> RAS+ mm of the scanner: centred in plane, from TOP_MM downwards along z.
+
+    A grid that covers more than the abdomen and pelvis is centred on them; one that covers less loses the pelvis.
+    """
+    extent = [(n - 1) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
+    bottom = TOP_MM - extent[0]
+    if bottom < BOTTOM_MM:
+        bottom = (TOP_MM + BOTTOM_MM - extent[0]) / 2
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2] = grid.spacing_mm
+    affine[:, 3] = (-extent[2] / 2, -extent[1] / 2, bottom, 1.0)
+    return affine
+
+
+def render(study: PhantomStudy, grid: Grid, *, is_noisy: bool = True) -> Rendered:
+    """Render a study.
+
+    Args:
+        study: What to render.
+        grid: Where.
+        is_noisy: False leaves out kernel and noise, for tests and pictures.
+    """
+    affine = grid_affine(grid)
+    to_patient = pose(study) @ affine  # index (z, y, x) -> patient (x, y, z)
+    from_patient = np.linalg.inv(to_patient)
+    hu = np.full(grid.shape, -1000, np.float32)
+    labels = np.zeros(grid.shape, np.uint8)
+    bits = np.zeros(grid.shape, np.uint32)
+    spacing = np.array(grid.spacing_mm, np.float64)
+    paint_table(study, hu, labels, bits, to_patient, spacing)
+    rows, over = make_scene(study).packed()
+    raster.paint(rows, over, to_patient[:3], from_patient[:3], spacing, hu, labels, bits)
+    _mark_whole_organs(study, labels, bits)
+    if is_noisy:
+        hu = add_scanner(study, hu, grid.spacing_mm)
+    voxels = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+    return Rendered(voxels, labels, bits, affine)
+
+
+def _mark_whole_organs(study: PhantomStudy, labels: np.ndarray, bits: np.ndarray) -> None:
+    for finding, organ in WHOLE_ORGANS.items():
+        if finding in study.lesions:
+            bits[labels == organ] |= np.uint32(1 << bit_of(finding))
+
+
+def visible_truth(study: PhantomStudy, rendered: Rendered) -> dict[str, int]:
+    """Truth by finding for this volume: 1 present, 0 absent, -1 where its organ lies outside the volume.
+
+    A present finding is 1 where its mask has a voxel; an absent one is 0 where its organ has one, or where no such
+    organ exists in this patient.
+    """
+    labels_inside = set(np.flatnonzero(np.bincount(rendered.organs.ravel(), minlength=64)).tolist())
+    bits_inside = int(np.bitwise_or.reduce(rendered.findings, axis=None))
+    truth = {}
+    for finding, facts in CATALOGUE.items():
+        if finding in study.lesions:
+            truth[finding] = 1 if bits_inside >> bit_of(finding) & 1 else -1
+            continue
+        is_imaged = any(organ in labels_inside for organ in facts.organs)
+        if finding == "prostatomegaly" and not study.patient.is_male:
+            is_imaged = organs.UTERUS in labels_inside
+        if finding == "gallstones" and "surgically_absent_gallbladder" in study.lesions:
+            is_imaged = organs.LIVER in labels_inside
+        truth[finding] = 0 if is_imaged else -1
+    return truth
