@@ -79,7 +79,7 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs: Tensor):
+    def backward(ctx, *grad_outputs: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator is untyped)
         (grad_loss,) = grad_outputs
         wanted = zip(ctx.saved_tensors, ctx.types, ctx.needs_input_grad, strict=True)
         return tuple((grad * grad_loss).to(kind) if needed else None for grad, kind, needed in wanted)

@@ -1,0 +1,223 @@
+"""The configuration of one run: frozen dataclasses, read and written as JSON. A field's docstring is its help.
+
+It knows nothing of torch; the builders that read it say what they refuse. `PRESETS` are starting points; the
+command line is made from these classes.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ctclip.errors import ConfigError
+from ctclip.reports.sections import SECTIONS
+from ctload.augment import Augment
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image tower, an inflated ResNet of bottlenecks (ctclip/models/inflated_resnet.py)."""
+
+    blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
+    """Bottlenecks in each of the four stages."""
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    """Inner width of each stage's bottlenecks; a stage gives 4 times as many channels."""
+    stem_width: int = 16
+    """Channels after the stem."""
+    stem_planes: int = 0
+    """Input planes of the stem's kernel that are summed for a one-channel volume, as Merlin's 3. 0: one plane per
+    channel of the volume."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text tower: any Hugging Face encoder, or a small BERT trained from nothing."""
+
+    name: str = ""
+    """Name or folder of a Hugging Face encoder, read by from_pretrained. Empty: a small BERT whose WordPiece
+    vocabulary is trained on the cohort's own reports; nothing is downloaded."""
+    max_length: int = 512
+    """Longest text in tokens; the rest is cut off, and how many texts that meets is printed."""
+    vocabulary: int = 4096
+    """Only without name: entries of the WordPiece vocabulary at most."""
+    width: int = 128
+    """Only without name: hidden width."""
+    layers: int = 2
+    """Only without name: transformer layers."""
+    heads: int = 4
+    """Only without name: attention heads."""
+    dropout: float = 0.0
+    """Only without name: dropout of hidden values and of attention."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The dual encoder."""
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    """Image tower."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """Text tower."""
+    embedding_dim: int = 512
+    """Dimension of the joint space."""
+    logit_scale: float = 1.0
+    """Natural log of the first logit scale. Merlin starts at 1.0, CLIP at 2.659."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What makes up a batch."""
+
+    batch_size: int = 16
+    """Studies per optimizer step, over all ranks."""
+    crop: tuple[int, int, int] | None = None
+    """Voxels (z, y, x) of each volume that are read. None: the whole volume, which must be the same for all."""
+    crop_at: Literal["center", "random"] = "center"
+    """Where a training crop lies; embedding always takes the center."""
+    pad: bool = False
+    """Whether volumes smaller than the crop are padded, or refused."""
+    windows_hu: tuple[tuple[float, float], ...] = ((-1000.0, 1000.0),)
+    """(low, high) in HU of each window; every window is one channel."""
+    channels: tuple[str, ...] = ("0",)
+    """Arrays of the store that are read; each gives all windows."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes of a training volume; none by default, as in Merlin."""
+    schedule: Literal["alternate", "full", "sections"] = "alternate"
+    """Text of a step: full report and one section in turn, always the full report, or always one section."""
+    sections: tuple[str, ...] = SECTIONS
+    """Sections that are visited, each as often as the others."""
+    sampler: Literal["shuffle", "stratified"] = "shuffle"
+    """Shuffle, or batches with exact numbers of normal and abnormal studies in the step's text unit."""
+    quotas: dict[str, float] = field(default_factory=lambda: {"normal": 50.0, "abnormal": 50.0})
+    """Only for the stratified sampler: share of normal and abnormal studies in every batch."""
+    small_stratum: Literal["error", "repeat"] = "error"
+    """Only for the stratified sampler: what to do with a stratum smaller than its quota."""
+    pipeline: Literal["auto", "dali", "reference"] = "auto"
+    """What executes the plans. auto: DALI where it is installed, else the NumPy reference, with a warning."""
+    prefetch: int = 2
+    """Batches decoded ahead."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine decay over the steps of the run."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of AdamW's two moments."""
+    weight_decay: float = 0.05
+    """Of weights with two axes or more; not of biases, norms and the logit scale."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up from 0."""
+    final_share: float = 0.01
+    """Share of the learning rate that is left at the last step."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; a larger one is scaled down."""
+    max_logit_scale: float = 4.6052
+    """Upper bound of the log of the logit scale (100, as in CLIP)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    cohort: str = ""
+    """Where studies, reports, labels and splits come from: table:FILE.csv, table:FILE.parquet or phantom:DIR."""
+    store: str = ""
+    """Store that `ctload pack` made of the cohort's volumes."""
+    out: str = "runs/train"
+    """Folder of the run. Where it holds a checkpoint, the run goes on from it."""
+    steps: int = 1000
+    """Optimizer steps."""
+    seed: int = 0
+    """Of weights, order, crops, augmentation and dropout."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Batches."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Model."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a CUDA device where there is one. bfloat16 is used on CUDA only."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile. auto: on for CUDA, off on the CPU, where a minute of compiling pays after about 250 steps."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves them as they are. Recorded, since results depend on it in the last bits."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints; one more is written at the end and on SIGTERM."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl and looks at the loss on CUDA."""
+    allow_inexact_resume: bool = False
+    """Resume although compile mode, threads, device or another setting differs: the bits will differ from those of
+    a run that never stopped."""
+
+
+_MERLIN_IMAGE = ImageConfig((3, 8, 36, 3), (64, 128, 256, 512), stem_width=64, stem_planes=3)
+_MERLIN_TEXT = TextConfig("yikuan8/Clinical-Longformer", max_length=1024)
+_SMALL_IMAGE = ImageConfig((2, 2, 2, 2), (32, 64, 128, 256), stem_width=32)
+_SMALL_TEXT = TextConfig(width=256, layers=4, heads=4, vocabulary=8192)
+
+PRESETS: dict[str, TrainConfig] = {
+    "tiny": TrainConfig(
+        data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
+        model=ModelConfig(ImageConfig(), TextConfig(), embedding_dim=128),
+    ),
+    "small": TrainConfig(
+        data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
+        model=ModelConfig(_SMALL_IMAGE, _SMALL_TEXT, embedding_dim=256),
+        optim=OptimConfig(learning_rate=5e-4, warmup_steps=500),
+        steps=20_000,
+        checkpoint_every=1000,
+    ),
+    "merlin": TrainConfig(
+        data=DataConfig(batch_size=18),
+        model=ModelConfig(_MERLIN_IMAGE, _MERLIN_TEXT, embedding_dim=512),
+        optim=OptimConfig(learning_rate=1e-5, warmup_steps=500),
+        steps=85_000,  # 15,314 training studies x 100 epochs at batch 18
+        checkpoint_every=1000,
+    ),
+}
+
+
+def preset(name: str, **changes: object) -> TrainConfig:
+    """A preset with some of its top-level fields replaced.
+
+    Raises:
+        ConfigError: No such preset.
+
+    Example:
+        >>> preset("tiny", steps=500).steps
+        500
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)  # pyright: ignore[reportArgumentType]
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse what contradicts itself, before anything runs.
+
+    Raises:
+        ConfigError: Names the field, its value, the limit and the way out.
+    """
+    data, text = config.data, config.model.text
+    at_least_one = {
+        "steps": config.steps, "data.batch_size": data.batch_size, "checkpoint_every": config.checkpoint_every,
+        "keep_checkpoints": config.keep_checkpoints, "log_every": config.log_every, "data.prefetch": data.prefetch,
+        "model.embedding_dim": config.model.embedding_dim, "model.text.max_length": text.max_length,
+    }  # fmt: skip
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ConfigError(f"{name}={value} must be at least 1")
+    if not data.windows_hu:
+        raise ConfigError("data.windows_hu is empty; give at least one (low, high), as (-1000, 1000)")
+    unknown = sorted(set(data.quotas) - {"normal", "abnormal"})
+    if unknown:
+        raise ConfigError(f"data.quotas has unknown keys {unknown}; they are normal and abnormal")
+    if not config.optim.learning_rate > 0:
+        raise ConfigError(f"optim.learning_rate={config.optim.learning_rate} must be above 0")
+    if text.name == "" and text.width % text.heads:
+        raise ConfigError(f"model.text.width={text.width} must be a multiple of model.text.heads={text.heads}")
+    if data.schedule != "full" and not data.sections:
+        raise ConfigError(f"data.schedule={data.schedule!r} needs data.sections; use schedule 'full' for none")
