@@ -4,15 +4,19 @@ Every draw is a pure function of (seed, epoch, step): nothing is remembered betw
 the studies is made for an epoch. This file knows nothing of columns, labels or voxels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import xxhash
 
-from ctload.draw import derive_key, permute, permute_inverse, permute_range
+from ctload.draw import derive_key, draw_rounds, permute, permute_inverse, permute_range
 from ctload.errors import SamplerError
 from ctload.manifest import Studies
+from ctload.quota import Quota
+from ctload.strata import Stratum
+from ctload.units import AlternatingUnits, UnitStep
 
 
 @dataclass(frozen=True)
@@ -151,3 +155,87 @@ class BoundShuffle:
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
         return next_member(self.rows, row, derive_key(self.seed, "substitute", epoch, step), attempt)
+
+
+@dataclass(frozen=True)
+class UnitStrata:
+    """The strata of one text unit and how its batches are filled from them.
+
+    Each stratum is drawn in rounds without end: every member once per round, in an order keyed by the round. The
+    place in the rounds follows from the number of the unit's batches so far, whatever the epoch.
+
+    Attributes:
+        unit: Its name; "" where there are no units.
+        strata: In the quota's order.
+        quota: Studies of each stratum per batch.
+        keys: (S,) uint64, of each stratum's rounds.
+    """
+
+    unit: str
+    strata: tuple[Stratum, ...]
+    quota: Quota
+    keys: np.ndarray
+
+    def draw(self, number: int) -> np.ndarray:
+        """(B,) rows of batch `number` of this unit, stratum after stratum."""
+        drawn = []
+        counts = zip(self.quota.before(number), self.quota.before(number + 1), self.quota.largest, strict=True)
+        for stratum, key, (start, stop, window) in zip(self.strata, self.keys, counts, strict=True):
+            places = np.empty(stop - start, np.int64)
+            draw_rounds(places, np.empty(2 * window - 1, np.int64), start, len(stratum.rows), window, key)
+            drawn.append(stratum.rows[places])
+        return np.concatenate(drawn)
+
+    def stratum_of(self, row: int) -> Stratum:
+        """The stratum that holds a row.
+
+        Raises:
+            SamplerError: None does.
+        """
+        for stratum in self.strata:
+            place = int(np.searchsorted(stratum.rows, row))
+            if place < len(stratum.rows) and stratum.rows[place] == row:
+                return stratum
+        raise SamplerError(
+            f"row {row} belongs to no stratum of unit {self.unit!r}; only drawn studies have substitutes"
+        )
+
+
+@dataclass(frozen=True)
+class BoundStrata:
+    """Batches filled from strata by quota, one text unit per step.
+
+    Attributes:
+        units: The strata of each unit by its name; the one name is "" where there is no schedule.
+        schedule: Which unit a step has; None where there are no units.
+    """
+
+    studies: Studies
+    description: str
+    units: Mapping[str, UnitStrata]
+    schedule: AlternatingUnits | None
+    batch_size: int
+    num_batches: int
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        return sampler_fingerprint(self.studies, self.description)
+
+    def unit_step(self, epoch: int, step: int) -> UnitStep:
+        """The unit of a step and how many batches of it came before, in all epochs."""
+        global_step = epoch * self.num_batches + step
+        return UnitStep("", global_step) if self.schedule is None else self.schedule.at(global_step, self.seed)
+
+    def draw(self, epoch: int, step: int) -> Draw:
+        check_step(epoch, step, self.num_batches)
+        unit, num_before = self.unit_step(epoch, step)
+        rows = self.units[unit].draw(num_before)
+        # Ranks take contiguous slices: without this one rank would be all of one stratum.
+        order = np.empty(len(rows), np.int64)
+        permute_range(order, 0, len(rows), derive_key(self.seed, "order", epoch, step))
+        return Draw(rows[order], unit)
+
+    def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
+        members = self.units[unit].stratum_of(row).rows
+        return next_member(members, row, derive_key(self.seed, "substitute", epoch, step), attempt)
