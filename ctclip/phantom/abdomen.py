@@ -21,8 +21,14 @@ def liver_blobs(body: Body) -> list[Blob]:
     scale = body.study.patient.scale
     grown = (length / 152) ** 0.75
     top = LIVER_TOP * scale
-    right = ((66 * scale, (-4 + body.jitter(0, 3)) * scale, top - length / 2), (64 * scale * min(grown, 1.12), 74 * scale * min(grown, 1.1), length / 2))
-    left = ((-4 * scale - 12 * (grown - 1), 38 * scale, 64 * scale), (66 * scale * grown, 34 * scale * grown, 38 * scale * grown))
+    right = (
+        (66 * scale, (-4 + body.jitter(0, 3)) * scale, top - length / 2),
+        (64 * scale * min(grown, 1.12), 74 * scale * min(grown, 1.1), length / 2),
+    )
+    left = (
+        (-4 * scale - 12 * (grown - 1), 38 * scale, 64 * scale),
+        (66 * scale * grown, 34 * scale * grown, 38 * scale * grown),
+    )
     return [(*right, rotation(y_deg=6)), (*left, rotation(y_deg=10, z_deg=-8))]
 
 
@@ -46,7 +52,11 @@ def paint_ascites(scene: Scene, body: Body) -> None:
     for center, radii, turn in [*liver_blobs(body), spleen_blob(body)]:
         scene.ellipsoid(center, [r + depth for r in radii], look, turn=turn)
     for side in (1, -1):
-        scene.tube([body.at(112 * side, -22, 20), body.at(112 * side, -18, -80), body.at(70 * side, -20, -150)], 10 + depth, look)
+        scene.tube(
+            [body.at(112 * side, -22, 20), body.at(112 * side, -18, -80), body.at(70 * side, -20, -150)],
+            10 + depth,
+            look,
+        )
     scene.ellipsoid(body.at(0, -10, -170), ((50 + depth) * scale, (35 + depth) * scale, (24 + depth) * scale), look)
     if lesion.severity == 2:
         scene.ellipsoid(body.at(0, 30, -60), (128 * scale, 58 * scale, 110 * scale), look)
@@ -90,7 +100,11 @@ def _paint_ducts(scene: Scene, body: Body) -> None:
     rng = body.study.study_stream("ducts")
     branch = Look(body.hu("bile"), finding=bit, over=(organs.LIVER,))
     for _ in range(7 + 2 * lesion.severity):
-        x, y, z = rng.uniform((50, -40, 10), (112, 50, 80)) if rng.random() < 0.7 else rng.uniform((-40, 28, 50), (10, 52, 80))
+        x, y, z = (
+            rng.uniform((50, -40, 10), (112, 50, 80))
+            if rng.random() < 0.7
+            else rng.uniform((-40, 28, 50), (10, 52, 80))
+        )
         scene.capsule(course[0], body.at(x, y, z), (width * 0.42, width * 0.16), branch)
 
 
@@ -101,7 +115,9 @@ def _paint_metastases(scene: Scene, body: Body) -> None:
     rng = body.study.stream("metastases")
     normal = body.hu("liver")
     contrast = {"unenhanced": -20, "arterial": -25, "venous": -55}[body.study.phase]
-    look = Look(normal + lesion.effect * contrast, finding=bit_of("metastatic_disease"), over=(organs.LIVER,), texture=8)
+    look = Look(
+        normal + lesion.effect * contrast, finding=bit_of("metastatic_disease"), over=(organs.LIVER,), texture=8
+    )
     blobs = liver_blobs(body)
     for k in range(lesion.count + 3):
         center, radii, turn = blobs[0 if rng.random() < 0.72 else 1]
@@ -122,7 +138,12 @@ def paint_gallbladder(scene: Scene, body: Body) -> None:
         scene.ellipsoid((x, y, z), (10, 9, 14), Look(body.hu("fat") + 25, organs.CAVITY_FAT, bit))
         for _ in range(3 + absent.severity):
             point = np.array((x - 6, y - 8, z + 8)) + rng.uniform(-8, 8, 3)
-            scene.ellipsoid(point, (1.2, 1.2, 2.6 + absent.severity), Look(2600, finding=bit), turn=rotation(x_deg=rng.uniform(0, 90)))
+            scene.ellipsoid(
+                point,
+                (1.2, 1.2, 2.6 + absent.severity),
+                Look(2600, finding=bit),
+                turn=rotation(x_deg=rng.uniform(0, 90)),
+            )
         return
     turn = rotation(x_deg=22)
     radii = np.array((15.0, 18.0, 31.0)) * body.study.patient.scale * (1 + body.jitter(1, 0.06))
@@ -136,11 +157,17 @@ def _paint_stones(scene: Scene, body: Body, center, radii, rng) -> None:
     lesion = body.study.lesion("gallstones")
     if lesion is None:
         return
-    look = Look(rng.uniform(170, 380), finding=bit_of("gallstones"), over=(organs.GALLBLADDER,), texture=40, wavelength_mm=4)
+    look = Look(
+        rng.uniform(170, 380), finding=bit_of("gallstones"), over=(organs.GALLBLADDER,), texture=40, wavelength_mm=4
+    )
     for k in range(lesion.count + 1):
         radius = lesion.size_mm / 2 * (1.0 if k == 0 else rng.uniform(0.5, 0.95))
         along = rng.uniform(-0.55, 0.55)
-        point = (center[0] + rng.uniform(-4, 4), center[1] - max(0.0, radii[1] - radius - 2) * 0.8, center[2] + along * radii[2])
+        point = (
+            center[0] + rng.uniform(-4, 4),
+            center[1] - max(0.0, radii[1] - radius - 2) * 0.8,
+            center[2] + along * radii[2],
+        )
         scene.ellipsoid(point, (radius, radius, radius), look)
 
 
@@ -178,7 +205,11 @@ def paint_adrenals(scene: Scene, body: Body) -> None:
     size = body.study.incidentals.get("adrenal_nodule")
     if size is not None:
         half = size / 2
-        scene.ellipsoid(body.at(-44, -34, 50), (half, half, half), Look(8 if body.study.phase == "unenhanced" else 40, organs.ADRENAL))
+        scene.ellipsoid(
+            body.at(-44, -34, 50),
+            (half, half, half),
+            Look(8 if body.study.phase == "unenhanced" else 40, organs.ADRENAL),
+        )
 
 
 def paint_stomach(scene: Scene, body: Body) -> None:

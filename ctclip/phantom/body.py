@@ -64,7 +64,9 @@ def paint_frame(scene: Scene, body: Body) -> None:
     scene.column(center, (wall_x + fat + 2, wall_y + fat + 2, 420), skin, square=0.35)
     scene.column(center, (wall_x + fat, wall_y + fat, 420), under, square=0.35)
     _paint_anasarca(scene, body)
-    scene.column(center, (wall_x, wall_y, 420), Look(body.hu("muscle"), organs.MUSCLE, texture=8, wavelength_mm=7), square=0.3)
+    scene.column(
+        center, (wall_x, wall_y, 420), Look(body.hu("muscle"), organs.MUSCLE, texture=8, wavelength_mm=7), square=0.3
+    )
     cavity = Look(body.hu("fat"), organs.CAVITY_FAT, texture=14, wavelength_mm=9)
     scene.column(center, (body.half_width, body.half_depth, 420), cavity, square=0.25)
 
@@ -118,7 +120,11 @@ def _paint_ribs(scene: Scene, body: Body) -> None:
         angles = np.deg2rad(np.linspace(12, reach, 9))
         for side in (1, -1):
             points = [
-                (side * radius_x * np.sin(t) ** 0.85, -radius_y * np.cos(t), (top - (22 + 3 * level) * t) * body.study.patient.scale)
+                (
+                    side * radius_x * np.sin(t) ** 0.85,
+                    -radius_y * np.cos(t),
+                    (top - (22 + 3 * level) * t) * body.study.patient.scale,
+                )
                 for t in angles
             ]
             scene.tube(points, 4.2, look)

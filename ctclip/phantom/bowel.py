@@ -30,7 +30,11 @@ def _walk(rng: np.random.Generator, num_points: int, step: float) -> np.ndarray:
     points, heading = np.zeros((num_points, 3)), rng.standard_normal(3)
     place = rng.uniform(-0.5, 0.5, 3)
     for k in range(num_points):
-        heading = heading / np.linalg.norm(heading) + 0.7 * rng.standard_normal(3) - 0.9 * place * (np.linalg.norm(place) > 0.7)
+        heading = (
+            heading / np.linalg.norm(heading)
+            + 0.7 * rng.standard_normal(3)
+            - 0.9 * place * (np.linalg.norm(place) > 0.7)
+        )
         place = place + step * heading / np.linalg.norm(heading)
         place = place / max(1.0, float(np.linalg.norm(place)))
         points[k] = place
@@ -116,7 +120,14 @@ def _paint_appendix(scene: Scene, body: Body) -> None:
         return
     bit = bit_of("appendicitis")
     radius = lesion.size_mm / 2
-    haze = Look(-15, finding=bit, over=(organs.CAVITY_FAT,), reticular=0.9, wavelength_mm=7, opacity=min(1.0, 0.65 * lesion.effect + 1e-3))
+    haze = Look(
+        -15,
+        finding=bit,
+        over=(organs.CAVITY_FAT,),
+        reticular=0.9,
+        wavelength_mm=7,
+        opacity=min(1.0, 0.65 * lesion.effect + 1e-3),
+    )
     spread = 20 + 5 * lesion.severity
     scene.ellipsoid(course[1], (spread * 1.3, spread, spread), haze)
     scene.tube(course, radius, Look(body.hu("bowel") + 15, organs.APPENDIX, bit))
@@ -137,4 +148,6 @@ def paint_free_air(scene: Scene, body: Body) -> None:
     front = body.half_depth - 1
     # What lies before the level is gas: a cap of the cavity, `size_mm` deep.
     clip = (0.0, 1.0, 0.0, front - lesion.size_mm)
-    scene.ellipsoid((x * scale, 0.0, 42 * scale), (75 * scale + lesion.size_mm, front, 72 * scale + lesion.size_mm), look, clip=clip)
+    scene.ellipsoid(
+        (x * scale, 0.0, 42 * scale), (75 * scale + lesion.size_mm, front, 72 * scale + lesion.size_mm), look, clip=clip
+    )

@@ -104,7 +104,7 @@ CATALOGUE: dict[str, FindingFacts] = {
         source="stomach above the hiatus, over 20 mm: Kahrilas et al., Best Pract Res Clin Gastroenterol 2008",
     ),
     "lymphadenopathy": FindingFacts(
-        "lymph nodes", (organs.NODE,), 0.09, ((12, 15), (15, 22), (22, 34)), "short axis",
+        "lymph nodes", (organs.NODE, organs.AORTA), 0.09, ((12, 15), (15, 22), (22, 34)), "short axis",
         sites=("retroperitoneal", "mesenteric"), is_chronic=True,
         source="short axis over 10 mm: Eisenhauer et al., RECIST 1.1, 2009",
     ),

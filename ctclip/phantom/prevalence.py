@@ -69,7 +69,9 @@ def draw_present(
         return ()
     lasting = dict(zip(FACTORS, chronic.standard_normal(len(FACTORS)), strict=True))
     lasting_own = dict(zip(FINDINGS, chronic.standard_normal(len(FINDINGS)), strict=True))
-    acute_own = dict(zip(FINDINGS, random_stream(seed, patient, study, "acute").standard_normal(len(FINDINGS)), strict=True))
+    acute_own = dict(
+        zip(FINDINGS, random_stream(seed, patient, study, "acute").standard_normal(len(FINDINGS)), strict=True)
+    )
     present = []
     for finding in FINDINGS:
         own = lasting_own if CATALOGUE[finding].is_chronic else acute_own

@@ -10,44 +10,15 @@ import numpy as np
 
 from ctclip.phantom import abdomen, body, bowel, organs, raster, thorax, urinary, vessels
 from ctclip.phantom.catalogue import CATALOGUE, bit_of
-from ctclip.phantom.errors import KnobError
+from ctclip.phantom.grid import Grid, grid_affine
 from ctclip.phantom.scanner import add_scanner, paint_table, pose
 from ctclip.phantom.shape import Scene
 from ctclip.phantom.study import PhantomStudy
 
-TOP_MM, BOTTOM_MM = 182.0, -238.0  # what a scan of the whole abdomen and pelvis covers
 WHOLE_ORGANS = {
     "cardiomegaly": organs.HEART, "splenomegaly": organs.SPLEEN, "hepatomegaly": organs.LIVER,
     "hepatic_steatosis": organs.LIVER,
 }  # fmt: skip
-MAX_VOXELS = 1 << 28
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Voxels to render.
-
-    Args:
-        shape: (D, H, W), each 4 or more.
-        spacing_mm: (z, y, x).
-
-    Raises:
-        KnobError: A shape or a spacing that no volume can have.
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-
-    def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 4 or int(np.prod([int(n) for n in self.shape])) > MAX_VOXELS:
-            raise KnobError(f"shape={self.shape} must be three numbers of 4 or more, at most {MAX_VOXELS} voxels in all")
-        if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 50 for s in self.spacing_mm):
-            raise KnobError(f"spacing_mm={self.spacing_mm} must be three numbers (z, y, x) from 0.1 to 50 mm")
-
-    @classmethod
-    def covering(cls, shape: tuple[int, int, int]) -> "Grid":
-        """The grid of this shape that covers abdomen and pelvis: 420 x 390 x 420 mm."""
-        return cls(shape, (420 / shape[0], 390 / shape[1], 420 / shape[2]))
 
 
 @dataclass(frozen=True)
@@ -92,21 +63,6 @@ def make_scene(study: PhantomStudy) -> Scene:
     vessels.paint_nodes(scene, frame)
     bowel.paint_free_air(scene, frame)
     return scene
-
-
-def grid_affine(grid: Grid) -> np.ndarray:
-    """(4, 4), index (z, y, x) -> RAS+ mm of the scanner: centred in plane, from TOP_MM downwards along z.
-
-    A grid that covers more than the abdomen and pelvis is centred on them; one that covers less loses the pelvis.
-    """
-    extent = [(n - 1) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)]
-    bottom = TOP_MM - extent[0]
-    if bottom < BOTTOM_MM:
-        bottom = (TOP_MM + BOTTOM_MM - extent[0]) / 2
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2] = grid.spacing_mm
-    affine[:, 3] = (-extent[2] / 2, -extent[1] / 2, bottom, 1.0)
-    return affine
 
 
 def render(study: PhantomStudy, grid: Grid, *, is_noisy: bool = True) -> Rendered:

@@ -57,7 +57,14 @@ def add_scanner(study: PhantomStudy, hu: np.ndarray, spacing_mm: tuple[float, fl
     out = np.empty_like(hu)
     # In-plane reach of the kernel in pixels: a soft kernel blurs about 0.7 mm, a sharp one overshoots.
     weight = 0.25 * min(1.0, (0.8 / spacing_mm[1]) ** 2)
-    _filter(hu, white, np.float32(sigma), np.float32(-0.6 * weight if study.is_sharp else 0.5 * weight), np.float32(0.02 if study.is_sharp else 0.18), out)
+    _filter(
+        hu,
+        white,
+        np.float32(sigma),
+        np.float32(-0.6 * weight if study.is_sharp else 0.5 * weight),
+        np.float32(0.02 if study.is_sharp else 0.18),
+        out,
+    )
     return out
 
 

@@ -15,7 +15,12 @@ HEART_CENTER = (-24.0, 22.0, 147.0)
 def paint_lungs(scene: Scene, body: Body) -> None:
     """Mediastinum, lungs with a few vessels, pleural effusion and atelectasis."""
     scale = body.study.patient.scale
-    scene.column(body.at(0, -8, 260), (36 * scale, 62 * scale, 150 * scale), Look(-20, organs.MEDIASTINUM, texture=50), square=0.3)
+    scene.column(
+        body.at(0, -8, 260),
+        (36 * scale, 62 * scale, 150 * scale),
+        Look(-20, organs.MEDIASTINUM, texture=50),
+        square=0.3,
+    )
     for side, name in ((1, "right"), (-1, "left")):
         center = body.at(side * LUNG_CENTER[0], LUNG_CENTER[1], LUNG_CENTER[2])
         radii = tuple(r * scale for r in LUNG_RADII)
@@ -93,7 +98,11 @@ def _paint_coronary(scene: Scene, body: Body, center, radii) -> None:
     for _ in range(lesion.count + 1):
         t = rng.uniform(-0.9, 0.9)
         angle = rng.uniform(0.5, 2.4)
-        point = [center[0] + radii[0] * np.cos(angle) * 0.95, center[1] + radii[1] * np.sin(angle) * 0.95 * np.sqrt(1 - t * t), center[2] + radii[2] * 0.8 * t]
+        point = [
+            center[0] + radii[0] * np.cos(angle) * 0.95,
+            center[1] + radii[1] * np.sin(angle) * 0.95 * np.sqrt(1 - t * t),
+            center[2] + radii[2] * 0.8 * t,
+        ]
         half = lesion.size_mm / 2
         scene.ellipsoid(point, (half * 0.6, half * 0.6, half), look, turn=rotation(y_deg=rng.uniform(-60, 60)))
 
@@ -107,7 +116,9 @@ def _paint_valve(scene: Scene, body: Body, center) -> None:
     middle = np.array(center) + (4, 2, 16)
     for _ in range(3):
         point = middle + rng.uniform(-0.35, 0.35, 3) * lesion.size_mm
-        scene.ellipsoid(point, np.array((0.34, 0.3, 0.2)) * lesion.size_mm, look, turn=rotation(z_deg=rng.uniform(0, 90)))
+        scene.ellipsoid(
+            point, np.array((0.34, 0.3, 0.2)) * lesion.size_mm, look, turn=rotation(z_deg=rng.uniform(0, 90))
+        )
 
 
 def paint_esophagus(scene: Scene, body: Body) -> None:

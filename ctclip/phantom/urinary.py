@@ -86,11 +86,15 @@ def paint_pelvis(scene: Scene, body: Body) -> None:
     if body.study.patient.is_male:
         _paint_prostate(scene, body)
         return
-    scene.ellipsoid(body.at(0, -18, -164), (26 * scale, 22 * scale, 30 * scale), Look(body.hu("uterus"), organs.UTERUS), deform=0.05)
+    scene.ellipsoid(
+        body.at(0, -18, -164), (26 * scale, 22 * scale, 30 * scale), Look(body.hu("uterus"), organs.UTERUS), deform=0.05
+    )
     size = body.study.incidentals.get("uterine_fibroid")
     if size is not None:
         half = size / 2
-        scene.ellipsoid(body.at(14, -18, -146), (half, half, half), Look(body.hu("uterus") - 25, organs.UTERUS, texture=15))
+        scene.ellipsoid(
+            body.at(14, -18, -146), (half, half, half), Look(body.hu("uterus") - 25, organs.UTERUS, texture=15)
+        )
 
 
 def _paint_prostate(scene: Scene, body: Body) -> None:

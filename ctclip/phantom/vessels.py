@@ -99,7 +99,9 @@ def paint_nodes(scene: Scene, body: Body) -> None:
     if lesion is None:
         return
     look = Look(body.hu("node"), organs.NODE, bit_of("lymphadenopathy"), texture=8)
-    low, high = ((-38, -42, -62), (34, -20, 30)) if lesion.site == "retroperitoneal" else ((-30, 12, -80), (30, 50, -10))
+    low, high = (
+        ((-38, -42, -62), (34, -20, 30)) if lesion.site == "retroperitoneal" else ((-30, 12, -80), (30, 50, -10))
+    )
     for k in range(3 + lesion.count):
         half = lesion.size_mm / 2 * (1.0 if k == 0 else rng.uniform(0.7, 1.0))
         x, y, z = rng.uniform(low, high)
