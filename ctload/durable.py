@@ -29,15 +29,20 @@ def sync_tree(root: Path) -> None:
         sync_folder(Path(folder))
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write `content` beside `path`, make it durable, and put it in place in one step.
+
+    Args:
+        path: Where to.
+        content: All of it.
+        mode: Rights of a file, less the process's umask.
 
     Raises:
         CtloadError: The disk is full or read-only; what was at `path` is untouched.
     """
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with beside.open("wb") as file:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

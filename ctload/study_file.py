@@ -5,6 +5,7 @@ Knows nothing of the journal or the manifest; the caller holds the store's lock.
 
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import xxhash
 
 from ctload import chunking, durable, layout
 from ctload.digests import digest_metadata, digest_voxels
-from ctload.errors import ChecksumError, CtloadError
+from ctload.errors import ChecksumError, CtloadError, MissingChunkError
 from ctload.geometry import Box, spacing_of
 from ctload.header import StoreHeader
 from ctload.resample import Prepared
-from ctload.shard_reader import check_shard, open_array, reader_context, start_box
+from ctload.shard_reader import check_shard, open_array, read_metadata, reader_context, start_box
 from ctload.volume_file import check_arrays, named_arrays, write_volume_file
 
 _ASIDE = "aside"  # tmp/aside/<2 hex digits>/<study>.zarr: the old volume while its successor takes its place
@@ -59,6 +60,21 @@ def write_study(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return row
+
+
+def is_intact(root: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a study's metadata and the endings of its shards are as written. Decodes no voxel."""
+    folder = root / row["path"]
+    digests = layout.metadata_digests(row)
+    context = reader_context(None)
+    try:
+        for name in layout.metadata_files(row["channels"], row["labels"]):
+            read_metadata(folder, name, row["study"], digests)
+        for name in layout.array_names(row["channels"], row["labels"]):
+            check_shard(open_array(folder, row["study"], name, digests=digests, context=context))
+    except (ChecksumError, MissingChunkError, FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def clean_tmp(root: Path) -> None:

@@ -35,6 +35,7 @@ class StoreWriter:
         path: The store.
         header: Its header.
         entries: What the store holds, by study id.
+        is_new: Whether it was empty when it was opened.
     """
 
     def __init__(self, path: str | Path, preset: NamedPreset, *, profile: str = "fast", wait_s: float = 5.0) -> None:
@@ -65,6 +66,7 @@ class StoreWriter:
         except BaseException:
             self._lock.release()
             raise
+        self.is_new = not self.header.manifest_digests and not self.entries
         self._journal = Journal(self.path / layout.JOURNAL)
         self._written: set[str] = set()
 
@@ -129,6 +131,12 @@ class StoreWriter:
         write_header(self.path, self.header)
         shutil.rmtree(self.path / layout.TMP, ignore_errors=True)
         self._journal = Journal(self.path / layout.JOURNAL)
+
+    def discard(self) -> None:
+        """Remove a new store into which nothing was written."""
+        assert self.is_new
+        assert not read_journal(self.path / layout.JOURNAL)
+        shutil.rmtree(self.path)
 
     def close(self) -> None:
         """Free the store for others. What was written stays, but without `finish` it is not in the manifest."""

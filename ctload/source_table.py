@@ -1,0 +1,145 @@
+"""Tables of sources: a CSV or Parquet file in, one PackSource per row out.
+
+Columns: `study` (unique id), `path` (relative to the table, or absolute); if wanted `unit`, and `channel:NAME` or
+`label:NAME` with the path of a further channel or a label map on the same grid. Every other column is carried into
+the manifest.
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from ctload.errors import ManifestError
+from ctload.manifest import SCHEMA
+
+SUFFIXES = (".csv", ".parquet")
+CHANNEL = "channel:"
+LABEL = "label:"
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class PackSource:
+    """One study to be packed.
+
+    Attributes:
+        study: Its id.
+        relative: Its path relative to what was given to pack; only its keyed hash enters the store.
+        path: Where it is.
+        unit: What its values are; None means HU and refuses what cannot be HU.
+        channels, labels: Name -> path of further channels and label maps.
+        extra: Values of carried columns; None when no table named it, which leaves those the store has.
+    """
+
+    study: str
+    relative: str
+    path: Path
+    unit: str | None = None
+    channels: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, Path] = field(default_factory=dict)
+    extra: Mapping[str, Any] | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file or folder that it is made of."""
+        return [self.path, *self.channels.values(), *self.labels.values()]
+
+
+def read_source_table(path: Path, *, unit: str | None = None) -> list[PackSource]:
+    """The sources that a table names, in its order.
+
+    Args:
+        path: The table.
+        unit: Unit of rows without one.
+
+    Raises:
+        ManifestError: No such file, no table, a missing or reserved column, an empty cell, or a study id twice.
+    """
+    table = _read(path)
+    for name in ("study", "path"):
+        if name not in table.column_names:
+            raise ManifestError(
+                f"the table has no column {name!r}; it needs study and path, it has {', '.join(table.column_names)}",
+                path=path,
+            )
+    own = {"study", "path", "unit"} | {name for name in table.column_names if name.startswith((CHANNEL, LABEL))}
+    taken = sorted(set(table.column_names) & set(SCHEMA.names) - own)
+    if taken:
+        raise ManifestError(f"the column names {', '.join(taken)} are taken by the manifest; rename them", path=path)
+    rows = pa.table({name: _plain(table[name], as_text=name in own) for name in table.column_names}).to_pylist()
+    _check_rows(rows, path)
+    return [_source(row, path, unit, own) for row in rows]
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return _read_csv(path) if path.suffix.lower() == ".csv" else pyarrow.parquet.read_table(path)
+    except FileNotFoundError as error:
+        raise ManifestError("no such table", path=path) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"this is no {path.suffix} table ({error})", path=path) from error
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """A CSV file whose columns are numbers only where the text says no more than the number: "007" stays text."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file), [])
+    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    if len(set(table.column_names)) != len(table.column_names):
+        raise ManifestError(f"a column name stands twice in {', '.join(table.column_names)}; rename one", path=path)
+    return pa.table({name: _number_if_plain(table[name]) for name in table.column_names})
+
+
+def _number_if_plain(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    values = [value for value in text.to_pylist() if value is not None]
+    for pattern, kind in ((_WHOLE, pa.int64()), (_DECIMAL, pa.float64())):
+        if values and all(pattern.fullmatch(value) for value in values):
+            return text.cast(kind)
+    return text
+
+
+def _plain(column: pa.ChunkedArray, *, as_text: bool) -> pa.ChunkedArray:
+    """The column as text, whole numbers, floats or booleans; anything else (dates, categories) becomes text."""
+    kind = column.type
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return column if plain and not as_text else column.cast(pa.string())
+
+
+def _check_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    first_at: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        for name in ("study", "path"):
+            if not row[name]:
+                raise ManifestError(f"row {number} has no {name}; fill it in or remove the row", path=path)
+        if row["study"] in first_at:
+            raise ManifestError(
+                f"rows {first_at[row['study']]} and {number} have the same study id; one study is one row",
+                study=row["study"],
+                path=path,
+            )
+        first_at[row["study"]] = number
+
+
+def _source(row: dict[str, Any], table: Path, unit: str | None, own: set[str]) -> PackSource:
+    def beside(prefix: str) -> dict[str, Path]:
+        names = [name for name in own if name.startswith(prefix) and row[name]]
+        return {name.removeprefix(prefix): table.parent / row[name] for name in sorted(names)}
+
+    return PackSource(
+        study=row["study"],
+        relative=row["path"],
+        path=table.parent / row["path"],
+        unit=row.get("unit") or unit,
+        channels=beside(CHANNEL),
+        labels=beside(LABEL),
+        extra={name: value for name, value in row.items() if name not in own},
+    )
