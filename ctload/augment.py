@@ -126,31 +126,30 @@ class Augment:
             spacings_mm: (B, 3), mm along (z, y, x).
             generator_of: The generator of a kind of change, by its name.
         """
+        of = generator_of
         return Changes(
-            flip=_uniforms(generator_of("flip"), num, 3) < np.array(self.flip),
-            warp=self._draw_warp(num, crop_shape, spacings_mm, generator_of) if self.is_warping else None,
-            blur_sigma=self._draw_blur(num, generator_of("blur")) if self.is_blurring else None,
-            brightness=_drawn(generator_of("brightness"), num, self.brightness_probability, _around(self.brightness)),
-            contrast=_drawn(generator_of("contrast"), num, self.contrast_probability, self.contrast, neutral=1.0),
-            gamma=np.exp(_drawn(generator_of("gamma"), num, self.gamma_probability, _log(self.gamma))),
-            noise_sigma=_drawn(generator_of("noise"), num, self.noise_probability, self.noise_sigma),
-            window_shift_hu=_several(
-                generator_of("window"), num, self.window_jitter_probability, (self.window_jitter_hu,) * 2
+            flip=_several(of, "flip", num, 3) < np.array(self.flip) if any(self.flip) else np.zeros((num, 3), bool),
+            warp=self._draw_warp(num, crop_shape, spacings_mm, of) if self.is_warping else None,
+            blur_sigma=self._draw_blur(num, of) if self.is_blurring else None,
+            brightness=_one(of, "brightness", num, self.brightness_probability, _around(self.brightness)),
+            contrast=_one(of, "contrast", num, self.contrast_probability, self.contrast, neutral=1.0),
+            gamma=np.exp(_one(of, "gamma", num, self.gamma_probability, _log(self.gamma))),
+            noise_sigma=_one(of, "noise", num, self.noise_probability, self.noise_sigma),
+            window_shift_hu=_around_zero(
+                of, "window", num, self.window_jitter_probability, (self.window_jitter_hu,) * 2
             ),
         )
 
-    def _draw_blur(self, num: int, rng: np.random.Generator) -> np.ndarray:
+    def _draw_blur(self, num: int, of: GeneratorOf) -> np.ndarray:
         """(B, 3) float32 voxels."""
-        return np.repeat(_drawn(rng, num, self.blur_probability, self.blur_sigma)[:, None], 3, axis=1)
+        return np.repeat(_one(of, "blur", num, self.blur_probability, self.blur_sigma)[:, None], 3, axis=1)
 
-    def _draw_warp(
-        self, num: int, crop_shape: Triple, spacings_mm: np.ndarray, generator_of: GeneratorOf
-    ) -> np.ndarray:
+    def _draw_warp(self, num: int, crop_shape: Triple, spacings_mm: np.ndarray, of: GeneratorOf) -> np.ndarray:
         """(B, 3, 4) float64."""
-        angles = _several(generator_of("rotate"), num, self.rotate_probability, self.rotate_deg)
-        log_scale = _drawn(generator_of("scale"), num, self.scale_probability, _log(self.scale), dtype=np.float64)
-        shifts = _several(generator_of("translate"), num, self.translate_probability, self.translate_voxels)
-        return warp_matrices(crop_shape, spacings_mm, angles, np.exp(log_scale), shifts)
+        angles = _around_zero(of, "rotate", num, self.rotate_probability, self.rotate_deg)
+        log_scales = _one(of, "scale", num, self.scale_probability, _log(self.scale), dtype=np.float64)
+        shifts = _around_zero(of, "translate", num, self.translate_probability, self.translate_voxels)
+        return warp_matrices(crop_shape, spacings_mm, angles, np.exp(log_scales), shifts)
 
 
 def warp_matrices(
@@ -200,13 +199,14 @@ def _log(span: Range) -> Range:
     return (float(np.log(span[0])), float(np.log(span[1])))
 
 
-def _uniforms(rng: np.random.Generator, num: int, columns: int) -> np.ndarray:
-    """(num, columns) float64 in [0, 1)."""
-    return rng.random((num, columns))
+def _several(of: GeneratorOf, kind: str, num: int, columns: int) -> np.ndarray:
+    """(num, columns) float64 in [0, 1) from the kind's own generator."""
+    return of(kind).random((num, columns))
 
 
-def _drawn(
-    rng: np.random.Generator,
+def _one(
+    of: GeneratorOf,
+    kind: str,
     num: int,
     probability: float,
     span: Range,
@@ -215,13 +215,17 @@ def _drawn(
     dtype: type = np.float32,
 ) -> np.ndarray:
     """(B,): uniform in `span` where the study's coin falls, else `neutral`."""
-    coin, place = _uniforms(rng, num, 2).T
+    if tuple(span) == (neutral, neutral):
+        return np.full(num, neutral, dtype)
+    coin, place = _several(of, kind, num, 2).T
     return np.where(coin < probability, span[0] + place * (span[1] - span[0]), neutral).astype(dtype)
 
 
-def _several(rng: np.random.Generator, num: int, probability: float, largest: tuple[float, ...]) -> np.ndarray:
+def _around_zero(of: GeneratorOf, kind: str, num: int, probability: float, largest: tuple[float, ...]) -> np.ndarray:
     """(B, K) float64: uniform in [-largest, largest] along each column where the coin falls, else 0."""
-    uniforms = _uniforms(rng, num, 1 + len(largest))
+    if not any(largest):
+        return np.zeros((num, len(largest)))
+    uniforms = _several(of, kind, num, 1 + len(largest))
     return np.where(uniforms[:, :1] < probability, (2 * uniforms[:, 1:] - 1) * np.array(largest, np.float64), 0.0)
 
 

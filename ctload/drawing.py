@@ -107,3 +107,50 @@ def _windows(windows: Sequence[HuWindow], changes: Changes) -> np.ndarray:
     width = (ends[:, 1] - ends[:, 0])[None, :]
     moved[:, :, 1] = np.maximum(moved[:, :, 1], moved[:, :, 0] + 0.1 * width)
     return moved.astype(np.float32)
+
+
+def describe(plan: BatchPlan, studies: Studies) -> str:
+    """A plan as text: a line for the batch, then one line per study with what differs from neutral.
+
+    Example:
+        epoch 0 step 3, unit liver, 2 studies, crop 32x64x64 (D, H, W)
+          s000017  z 4:36 y 0:64 x 9:73  HU -1000..1000  flip y  turn 7.3 deg  scale 1.04
+          s000004  z 0:32 y 2:66 x 0:64  HU -1000..1000  noise 0.013
+    """
+    unit = f", unit {plan.unit}" if plan.unit else ""
+    shape = "x".join(str(size) for size in plan.crop_shape)
+    ids = studies.table["study"].take(plan.rows.tolist()).to_pylist()
+    lines = [f"epoch {plan.epoch} step {plan.step}{unit}, {plan.batch_size} studies, crop {shape} (D, H, W)"]
+    lines += [f"  {name}  {_describe_study(plan, place)}" for place, name in enumerate(ids)]
+    return "\n".join(lines)
+
+
+def _describe_study(plan: BatchPlan, place: int) -> str:
+    starts = plan.box_start[place].tolist()
+    box = " ".join(f"{a} {x}:{x + n}" for a, x, n in zip("zyx", starts, plan.crop_shape, strict=True))
+    windows = ", ".join(f"{low:.0f}..{high:.0f}" for low, high in plan.window[place])
+    parts = [box, f"HU {windows}"]
+    flipped = "".join(axis for axis, flip in zip("zyx", plan.flip[place], strict=True) if flip)
+    if flipped:
+        parts.append(f"flip {flipped}")
+    if plan.warp is not None:
+        parts += _describe_warp(plan.warp[place], plan.crop_shape)
+    if plan.blur_sigma is not None and plan.blur_sigma[place].any():
+        parts.append(f"blur {plan.blur_sigma[place].max():.2f}")
+    neutral = {"brightness": 0.0, "contrast": 1.0, "gamma": 1.0, "noise_sigma": 0.0}
+    for name, value in neutral.items():
+        drawn = getattr(plan, name)[place]
+        if drawn != value:
+            parts.append(f"{name.removesuffix('_sigma')} {drawn:.3f}")
+    return "  ".join(parts)
+
+
+def _describe_warp(warp: np.ndarray, crop_shape: Triple) -> list[str]:
+    """Angle, magnification and shift of one (3, 4) warp: A = S^-1 R^T S / s has det 1/s^3 and trace tr(R)/s."""
+    linear, center = warp[:, :3], np.array(crop_shape) / 2
+    scale = np.linalg.det(linear) ** (-1 / 3)
+    angle = np.rad2deg(np.arccos(np.clip((np.trace(linear) * scale - 1) / 2, -1, 1)))
+    shift = np.linalg.solve(linear, center - warp[:, 3]) - center
+    parts = [f"turn {angle:.1f} deg"] if angle > 0.05 else []
+    parts += [f"scale {scale:.2f}"] if abs(scale - 1) > 0.005 else []
+    return parts + ([f"shift {' '.join(f'{part:.1f}' for part in shift)}"] if np.abs(shift).max() > 0.05 else [])
