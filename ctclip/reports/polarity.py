@@ -77,7 +77,7 @@ _RELATIVE = re.compile(r"\b(?:that|which|whose|where)(?:\s+\w+){0,3}\s*$", re.I)
 FORWARD = re.compile(
     r"\b(?:no|without|absence of|lack of|free of|free from|negative for|rather than|instead of|nor|neither|never|none|"
     r"denies|rule out|ruled out|resolution of|(?:has|have) not|do(?:es)? not (?:show|have|demonstrate|contain|reveal)|"
-    r"not (?!only\b))\b",
+    r"not(?! only))\b",
     re.I,
 )
 
