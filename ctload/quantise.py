@@ -117,7 +117,7 @@ def _linear_steps(
         if first >= INT16_MIN - 0.5 and last <= INT16_MAX + 0.5:
             return quantum, quantum_offset
         return quantum, quantum_offset + (round(first) - INT16_MIN) * quantum
-    scale = (largest - smallest) / (INT16_MAX - INT16_MIN)
+    scale = (largest - smallest) / (INT16_MAX - INT16_MIN) or 1.0  # a constant volume has any scale
     return scale, smallest - INT16_MIN * scale
 
 

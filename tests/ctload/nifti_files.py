@@ -33,6 +33,9 @@ def write_nifti(
     header.set_data_shape(stored.shape)
     header.set_sform(sform, code=0 if sform is None else 1)
     header.set_qform(qform, code=0 if qform is None else 1)
+    form = sform if sform is not None else qform
+    if form is not None and np.isfinite(form).all():
+        header["pixdim"][1:4] = np.linalg.norm(form[:3, :3], axis=0)
     header["scl_slope"], header["scl_inter"] = slope, intercept
     header["magic"], header["vox_offset"] = (b"n+1", 352) if kind is nib.Nifti1Image else (b"n+2", 544)
     content = header.binaryblock + b"\0\0\0\0" + stored.tobytes(order="F")
