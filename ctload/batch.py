@@ -29,3 +29,25 @@ class Batch:
     unit: str
     plan: BatchPlan
     num_replaced: int = 0
+
+
+def batch_affine(affines: np.ndarray, plan: BatchPlan) -> np.ndarray:
+    """Affines of executed crops: crop, flip and warp included.
+
+    Args:
+        affines: (B, 4, 4), voxel index (z, y, x) of the stored volumes -> RAS+ mm.
+        plan: What was done to them.
+
+    Returns:
+        (B, 4, 4) float64, voxel index (z, y, x) of the batch's volumes -> RAS+ mm.
+    """
+    to_flipped = np.tile(np.eye(4), (plan.batch_size, 1, 1))
+    if plan.warp is not None:
+        linear, shift = plan.warp[:, :, :3].astype(np.float64), plan.warp[:, :, 3]
+        to_flipped[:, :3, :3] = linear
+        to_flipped[:, :3, 3] = linear @ np.full(3, 0.5) + shift - 0.5
+    to_stored = np.tile(np.eye(4), (plan.batch_size, 1, 1))
+    for axis in range(3):
+        to_stored[:, axis, axis] = np.where(plan.flip[:, axis], -1, 1)
+        to_stored[:, axis, 3] = np.where(plan.flip[:, axis], plan.crop_shape[axis] - 1, 0) + plan.box_start[:, axis]
+    return np.asarray(affines, np.float64) @ to_stored @ to_flipped

@@ -4,7 +4,7 @@ A pipeline turns a slot of stored voxels and the BatchPlan of the slot's studies
 ctload/plan.py fixes what each number of a plan does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,3 +62,16 @@ class Pipeline(Protocol):
 def blur_radius(sigma: np.ndarray) -> np.ndarray:
     """Radius in voxels of the blur kernel of each `sigma`: ceil(3 sigma), 0 where sigma is 0; int64."""
     return np.ceil(3.0 * np.asarray(sigma, np.float64)).astype(np.int64)
+
+
+def in_stored_units(plan: BatchPlan, scales: np.ndarray) -> BatchPlan:
+    """A drawn plan as a pipeline executes it: with windows in stored units instead of HU.
+
+    Args:
+        plan: Of B studies.
+        scales: (B, 2) float64, scale and offset of each study: value in HU = stored * scale + offset.
+    """
+    if (scales == (1, 0)).all():
+        return plan
+    scale, offset = scales[:, 0, None, None], scales[:, 1, None, None]
+    return replace(plan, window=((plan.window.astype(np.float64) - offset) / scale).astype(np.float32))

@@ -1,0 +1,42 @@
+"""ctload: volumes of CT on disk -> batches on the device. Fast, exact, resumable; see ctload/README.md.
+
+A batch is a pure function of (seed, epoch, step): samplers, crops and augmentations draw a BatchPlan, pipelines
+execute it. Importing this package loads neither torch nor DALI.
+"""
+
+from ctload.augment import Augment
+from ctload.batch import Batch
+from ctload.crop import CenterCrop, RandomCrop, WholeVolume
+from ctload.errors import CtloadError
+from ctload.geometry import Box
+from ctload.loader import Loader
+from ctload.manifest import Studies
+from ctload.pack import pack
+from ctload.plan import BatchPlan
+from ctload.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
+from ctload.store import Store, open_store
+from ctload.units import AlternatingUnits
+from ctload.verify import verify
+from ctload.window import HuWindow
+
+__all__ = [
+    "AlternatingUnits",
+    "Augment",
+    "Batch",
+    "BatchPlan",
+    "Box",
+    "CenterCrop",
+    "CtloadError",
+    "HuWindow",
+    "Loader",
+    "RandomCrop",
+    "SequentialSampler",
+    "ShuffleSampler",
+    "Store",
+    "StratifiedSampler",
+    "Studies",
+    "WholeVolume",
+    "open_store",
+    "pack",
+    "verify",
+]

@@ -1,0 +1,285 @@
+"""Loader: studies in a store in, batches out, epoch after epoch. It counts; plans are drawn, read and executed
+elsewhere (drawing.py, reading.py, pipeline/), in a thread of its own (prefetch.py).
+"""
+
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctload.augment import Augment
+from ctload.batch import Batch, batch_affine
+from ctload.crop import Crop, WholeVolume
+from ctload.drawing import draw_plan
+from ctload.errors import LoaderError
+from ctload.loader_options import check_channels, check_options, check_ranks, converter, needs_of, num_cores
+from ctload.loader_state import FORMAT, check_state, fingerprints
+from ctload.manifest import Studies
+from ctload.pipeline.opening import open_pipeline
+from ctload.pipeline.spec import PipelineSpec, in_stored_units
+from ctload.plan import BatchPlan
+from ctload.prefetch import Executed, Prefetcher
+from ctload.quarantine import DamagedStudyWarning, Replaced, from_state, to_state
+from ctload.reading import BatchReader
+from ctload.sampler import Sampler
+from ctload.slots import SlotRing
+from ctload.stats import LoaderStats
+from ctload.window import HuWindow
+
+_BODY = HuWindow(-1000, 1000)
+
+
+class Loader:
+    """Batches of one rank, in an order that is a pure function of the sampler's seed.
+
+    `for batch in loader` gives the remaining batches of the current epoch; then the epoch advances. A batch counts as
+    delivered when it is handed out, so a state saved in the loop body resumes with the next one. Leaving the loop
+    early is allowed: the next loop goes on with the batch after. Batches stay valid for as long as they are
+    referenced; afterwards their memory is used again. On a GPU, whoever reads a batch on a stream other than the
+    default one keeps it referenced until that stream is done with it.
+
+    Args:
+        studies: Rows of a store, as `open_store(path).studies` or `.where(...)` gives them.
+        sampler: Which studies make a batch.
+        crop: Where in each volume; None is the whole volume, which needs studies of one shape.
+        window: One HuWindow or several, in HU (the unit of the store). Several become channels.
+        augment: Random changes; None for none.
+        pipeline: "reference" (NumPy: runs everywhere, slow) or "dali" (fast; `pip install "ctload[dali]"`).
+        device: "cpu" or "cuda", where batches are made.
+        to: Array library of `batch.volume`: "numpy", "torch", "cupy", or "dlpack" (an object with `__dlpack__`).
+        rank: Number of this process, 0 <= rank < world_size.
+        world_size: Processes that share every batch; divides the batch size. The ranks' batches, concatenated, are
+            the batch of world_size=1, to the bit.
+        prefetch: Batches read ahead of the one being executed, >= 1.
+        channels: Stored arrays that are read, "0" the volume.
+        on_corrupt: "raise", or "replace": a damaged study gives way to the next member of its stratum, is recorded
+            in the quarantine and warned of.
+        num_threads: CPU threads of the pipeline; None is one for each core that this process may use. With several
+            ranks on a machine give each its share, here and to open_store. It changes no bit.
+        poison_slots: Overwrite slots when they are released. A debugging aid: what reads one too late shows.
+
+    Raises:
+        PlanError: A study the crop does not fit, or without one of the channels.
+        SamplerError: A batch cannot be drawn as asked, or world_size does not divide it.
+        LoaderError: A wrong option, a package that is not installed, or studies without a store.
+
+    Example:
+        >>> loader = Loader(studies, sampler=ShuffleSampler(batch_size=8, seed=0), crop=RandomCrop((96, 192, 192)),
+        ...                 window=HuWindow(-1000, 1000), pipeline="dali", to="torch")  # doctest: +SKIP
+        >>> for batch in loader:                                                        # doctest: +SKIP
+        ...     step(batch.volume)                                                      # (8, 1, 96, 192, 192)
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        *,
+        sampler: Sampler,
+        crop: Crop | None = None,
+        window: HuWindow | Sequence[HuWindow] = _BODY,
+        augment: Augment | None = None,
+        pipeline: str = "reference",
+        device: str = "cpu",
+        to: str = "numpy",
+        rank: int = 0,
+        world_size: int = 1,
+        prefetch: int = 2,
+        channels: Sequence[str] = ("0",),
+        on_corrupt: str = "raise",
+        num_threads: int | None = None,
+        poison_slots: bool = False,
+    ) -> None:
+        check_options(prefetch=prefetch, on_corrupt=on_corrupt, num_threads=num_threads, channels=channels)
+        self._convert = converter(to, device)
+        self._studies = studies
+        self._ids = studies.ids
+        self._affines = studies.affines
+        self._crop: Crop = WholeVolume() if crop is None else crop
+        self._windows = (window,) if isinstance(window, HuWindow) else tuple(window)
+        self._augment = augment
+        self._num_channels = len(channels)
+        self._bound = sampler.bind(studies)
+        self._rank, self._world_size = rank, world_size
+        crop_shape = self._crop.check(studies)
+        check_channels(studies, channels)
+        check_ranks(self._bound, rank, world_size)
+        self._reader = BatchReader(
+            studies, channels=channels, bound=self._bound, crop=self._crop, on_corrupt=on_corrupt
+        )
+        max_batch = self._bound.batch_size // world_size
+        spec = PipelineSpec(
+            max_batch=max_batch,
+            num_channels=len(channels),
+            num_windows=len(self._windows),
+            num_threads=num_threads or num_cores(),
+            **needs_of(studies, augment or Augment()),
+        )
+        self._pipeline = open_pipeline(pipeline, device, spec)
+        self._scales = np.stack([studies.column("scale"), studies.column("offset")], axis=1)
+        self._ring = SlotRing(
+            self._pipeline.allocate,
+            num_slots=prefetch + 1,
+            num_voxels=max_batch * len(channels) * int(np.prod(crop_shape)),
+            poison=poison_slots,
+        )
+        self._fingerprints = fingerprints(
+            studies=studies,
+            bound=self._bound,
+            sampler=sampler,
+            crop=self._crop,
+            windows=self._windows,
+            augment=augment,
+            channels=channels,
+        )
+        self._epoch, self._step = 0, 0
+        self._quarantine: list[Replaced] = []
+        self._stats = LoaderStats()
+        self._active: Prefetcher | None = None
+        self._is_closed = False
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next batch. Once the last batch of an epoch is handed out, this is the next epoch."""
+        return self._epoch
+
+    @property
+    def step(self) -> int:
+        """Step of the next batch within its epoch."""
+        return self._step
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return self._bound.num_batches
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def plan(self, epoch: int, step: int) -> BatchPlan:
+        """The plan of this rank's batch at (epoch, step), drawn without reading a voxel."""
+        whole = draw_plan(self._bound, self._studies, self._crop, self._windows, self._augment, epoch=epoch, step=step)
+        return whole.rank_slice(self._rank, self._world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The remaining batches of the current epoch.
+
+        Raises:
+            LoaderError: The loader is closed, or another iterator over it is not finished.
+        """
+        self._check_idle("iterate")
+        return self._batches()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is: counters of delivered batches, fingerprints, quarantine. Plain data, below 2 kB
+        beside the quarantine, the same on every rank but for the quarantine."""
+        return {
+            "format": FORMAT,
+            "epoch": self._epoch,
+            "step": self._step,
+            "fingerprints": dict(self._fingerprints),
+            "quarantine": to_state(self._quarantine),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, allow_mismatch: Collection[str] = ()) -> None:
+        """Go to where a state was saved; the next batch is the one after the last that was delivered then.
+
+        Args:
+            state: Of `state_dict`, of any rank and any world size.
+            allow_mismatch: Names among "studies", "sampler", "crop", "window", "augment", "channels" that may
+                differ from what was saved.
+
+        Raises:
+            ResumeMismatchError: The state is of another loader.
+            LoaderError: The loader is closed or being iterated.
+        """
+        self._check_idle("load a state")
+        check_state(state, self._fingerprints, allow_mismatch=allow_mismatch)
+        epoch, step = int(state["epoch"]), int(state["step"])
+        if step >= self.num_batches:  # only when a mismatch made the epoch shorter
+            epoch, step = epoch + 1, 0
+        self._epoch, self._step = epoch, step
+        self._quarantine = from_state(state["quarantine"])
+
+    def stats(self) -> LoaderStats:
+        """Where the time went, over all batches delivered so far."""
+        return self._stats
+
+    def close(self) -> None:
+        """Stop reading and release threads, slots and device memory. Delivered batches stay valid. An iterator that
+        is not finished raises LoaderError when it is asked for more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._active is not None:
+            self._active.close()
+        self._pipeline.close()
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _batches(self) -> Iterator[Batch]:
+        self._check_idle("iterate")
+        epoch, steps = self._epoch, range(self._step, self.num_batches)
+        self._reader.quarantine = {record.study for record in self._quarantine}
+        self._active = Prefetcher(
+            (self.plan(epoch, step) for step in steps),
+            reader=self._reader,
+            ring=self._ring,
+            num_channels=self._num_channels,
+            pipeline=self._pipeline,
+            to_stored=lambda plan: in_stored_units(plan, self._scales[plan.rows]),
+        )
+        try:
+            for _ in steps:
+                yield self._deliver(self._next_executed(self._active))
+        finally:
+            self._active.close()
+            self._active = None
+
+    def _next_executed(self, prefetcher: Prefetcher) -> Executed:
+        started = time.perf_counter()
+        executed = next(prefetcher, None)
+        if executed is None:
+            raise LoaderError(
+                f"the loader was closed before epoch {self._epoch} ended, at step {self._step} of {self.num_batches}; "
+                "leave the loop before closing it, or make a new Loader and load the state"
+            )
+        self._stats = self._stats + executed.stats + LoaderStats(wait_s=time.perf_counter() - started)
+        return executed
+
+    def _deliver(self, executed: Executed) -> Batch:
+        """Count a batch as delivered and make it what the caller asked for."""
+        for record in executed.read.replaced:
+            self._quarantine.append(record)
+            warnings.warn(
+                f"study {record.study} is damaged and was replaced by {record.substitute} (on_corrupt='replace'): "
+                f"{record.message}",
+                DamagedStudyWarning,
+                stacklevel=4,
+            )
+        plan = executed.read.plan
+        is_last = self._step + 1 == self.num_batches
+        self._epoch, self._step = (self._epoch + 1, 0) if is_last else (self._epoch, self._step + 1)
+        return Batch(
+            volume=self._convert(executed.volume),
+            study=tuple(self._ids[row] for row in plan.rows.tolist()),
+            rows=plan.rows,
+            affine=batch_affine(self._affines[plan.rows], plan),
+            unit=plan.unit,
+            plan=plan,
+            num_replaced=executed.read.num_replaced,
+        )
+
+    def _check_idle(self, verb: str) -> None:
+        if self._is_closed:
+            raise LoaderError(f"cannot {verb}: this loader is closed; make a new one and load the state into it")
+        if self._active is not None:
+            raise LoaderError(
+                f"cannot {verb}: an iterator over this loader is not finished; leave its loop, call its close(), or "
+                "make a second Loader (two iterators over one would each get a part of the batches)"
+            )

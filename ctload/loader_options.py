@@ -1,0 +1,101 @@
+"""Checks of a loader's options at its door, and what follows from them. Each refusal names the way out."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctload.augment import Augment
+from ctload.bound import BoundSampler
+from ctload.errors import LoaderError, PlanError, SamplerError
+from ctload.manifest import Studies
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_options(*, prefetch: int, on_corrupt: str, num_threads: int | None, channels: Sequence[str]) -> None:
+    """Refuse values out of range.
+
+    Raises:
+        LoaderError: One is.
+    """
+    if prefetch < 1:
+        raise LoaderError(f"prefetch needs at least 1 batch, got {prefetch}; 2 hides uneven reads")
+    if on_corrupt not in ("raise", "replace"):
+        raise LoaderError(f"on_corrupt is 'raise' or 'replace', got {on_corrupt!r}")
+    if num_threads is not None and num_threads < 1:
+        raise LoaderError(f"num_threads must be at least 1, or None for one per core, got {num_threads}")
+    if isinstance(channels, str) or not channels:
+        raise LoaderError(f"channels is a sequence of array names such as ('0', '1'), got {channels!r}")
+
+
+def check_channels(studies: Studies, channels: Sequence[str]) -> None:
+    """Refuse studies without one of the channels.
+
+    Raises:
+        PlanError: A study lacks one.
+    """
+    for study, stored in zip(studies.table["study"], studies.table["channels"].to_pylist(), strict=True):
+        missing = [channel for channel in channels if channel not in stored]
+        if missing:
+            raise PlanError(
+                f"has no channels {missing}, only {stored}; select studies that have them", study=study.as_py()
+            )
+
+
+def check_ranks(bound: BoundSampler, rank: int, world_size: int) -> None:
+    """Refuse ranks that could not share every batch, the short last one included.
+
+    Raises:
+        SamplerError: rank out of range, or world_size does not divide a batch.
+    """
+    last = bound.draw(0, bound.num_batches - 1)
+    for size in (bound.batch_size, len(last.rows)):
+        if not 0 <= rank < world_size or size % world_size:
+            raise SamplerError(
+                f"rank={rank} of world_size={world_size} cannot share a batch of {size} studies; rank counts from 0, "
+                "and world_size divides every batch: take another batch_size, or drop_last=True where the last "
+                "batch is short"
+            )
+
+
+def needs_of(studies: Studies, augment: Augment) -> dict[str, Any]:
+    """What the pipeline of these studies needs: the fields fill_value, has_flip, has_warp, has_blur of PipelineSpec.
+
+    Raises:
+        PlanError: A warp, and studies with different fill values.
+    """
+    fills = np.unique(studies.column("fill_value"))
+    if augment.is_warping and len(fills) > 1:
+        raise PlanError(
+            f"a warp fills with one value, but these studies have the fill values {fills.tolist()}; select studies of "
+            "one kind with Studies.where(fill_value=...), or augment without rotation, scale and translation"
+        )
+    return {
+        "fill_value": float(fills[0]),
+        "has_flip": any(probability > 0 for probability in augment.flip),
+        "has_warp": augment.is_warping,
+        "has_blur": augment.is_blurring,
+    }
+
+
+def converter(to: str, device: str) -> Callable[[Any], Any]:
+    """What turns a pipeline's array into what the caller asked for, without a copy.
+
+    Raises:
+        LoaderError: Not possible on this device, or torch is not installed.
+    """
+    kinds = {"cpu": ("numpy", "torch", "dlpack"), "cuda": ("cupy", "torch", "dlpack")}
+    if device in kinds and to not in kinds[device]:
+        raise LoaderError(f"to={to!r} is not possible on device={device!r}; there it is one of {kinds[device]}")
+    if to != "torch":
+        return lambda array: array
+    try:
+        from ctload.adapters.torch import to_torch
+    except ImportError as error:
+        raise LoaderError(f"to='torch' needs torch, which cannot be imported ({error}); pip install torch") from error
+    return to_torch

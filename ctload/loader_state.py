@@ -1,0 +1,70 @@
+"""What a loader saves and what it holds a saved state against. Plain data, safe for JSON; no loader is known here."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ctload.augment import Augment
+from ctload.bound import BoundSampler
+from ctload.crop import Crop
+from ctload.errors import ResumeMismatchError
+from ctload.manifest import Studies
+from ctload.window import HuWindow
+
+FORMAT = 1
+KEYS = ("format", "epoch", "step", "fingerprints", "quarantine")
+
+
+def fingerprints(
+    *,
+    studies: Studies,
+    bound: BoundSampler,
+    sampler: object,
+    crop: Crop,
+    windows: Sequence[HuWindow],
+    augment: Augment | None,
+    channels: Sequence[str],
+) -> dict[str, str]:
+    """One line per thing that decides what a batch is: readable, and equal only when the thing is."""
+    return {
+        "studies": f"{len(studies)} studies, {studies.fingerprint}",
+        "sampler": f"{sampler!r} on its studies, {bound.fingerprint}",
+        "crop": repr(crop),
+        "window": repr(tuple(windows)),
+        "augment": repr(augment or Augment()),
+        "channels": repr(tuple(channels)),
+    }
+
+
+def check_state(state: Mapping[str, Any], now: Mapping[str, str], *, allow_mismatch: Collection[str]) -> None:
+    """Refuse a state of another loader.
+
+    Args:
+        state: What a loader saved.
+        now: Fingerprints of the loader that is to go on.
+        allow_mismatch: Names of fingerprints that may differ.
+
+    Raises:
+        ResumeMismatchError: Something differs; the message names it, as it was saved and as it is now.
+    """
+    missing = [key for key in KEYS if key not in state]
+    if missing or state["format"] != FORMAT:
+        raise ResumeMismatchError(
+            f"this is no loader state of format {FORMAT}: it lacks {missing or 'nothing'} and says "
+            f"format={state.get('format')!r}; pass what Loader.state_dict() of this version gave"
+        )
+    unknown = sorted(set(allow_mismatch) - set(now))
+    if unknown:
+        raise ResumeMismatchError(f"allow_mismatch names {unknown}; what can differ is {sorted(now)}")
+    for name, value in now.items():
+        saved = state["fingerprints"].get(name)
+        if saved != value and name not in allow_mismatch:
+            raise ResumeMismatchError(
+                f"{name} is not what it was: saved {saved}, now {value}. The remaining batches would not be those of "
+                f"the interrupted run; give the loader what was saved, or pass allow_mismatch={_way_out(name)} "
+                "to go on from the same position with other batches"
+            )
+
+
+def _way_out(name: str) -> str:
+    # A sampler's fingerprint covers its studies, so other studies change both.
+    return "('studies', 'sampler')" if name == "studies" else f"({name!r},)"

@@ -1,0 +1,190 @@
+"""BatchReader: reads the boxes of a plan into a slot, and puts other studies in the place of damaged ones if asked.
+
+Enter plans and slots; leaves a slot full of stored voxels with the plan that it now matches. It knows nothing of
+pipelines or threads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctload.bound import BoundSampler
+from ctload.crop import Crop
+from ctload.drawing import generator
+from ctload.errors import ChecksumError, CtloadError, LoaderError, MissingChunkError, SamplerError
+from ctload.geometry import Box, Triple
+from ctload.manifest import Studies
+from ctload.plan import BatchPlan
+from ctload.quarantine import Replaced
+
+DAMAGE = (ChecksumError, MissingChunkError)
+"""What on_corrupt="replace" replaces. Any other error is raised: it is no property of one study."""
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch whose voxels lie in its slot.
+
+    Attributes:
+        plan: With the rows and boxes that were read in the end.
+        replaced: Studies found damaged in this batch, for the quarantine.
+        num_replaced: Places of this batch that hold a substitute, of a study known before included.
+    """
+
+    plan: BatchPlan
+    replaced: tuple[Replaced, ...]
+    num_replaced: int
+
+
+class BatchReader:
+    """Starts and finishes the reads of batches.
+
+    Args:
+        studies: What the rows of plans count; of one store.
+        channels: Names of the stored arrays, in the order of the slot's channels.
+        bound: Names substitutes.
+        crop: Draws the box of a substitute.
+        on_corrupt: "raise" or "replace".
+
+    Raises:
+        LoaderError: The studies belong to no store.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        *,
+        channels: Sequence[str],
+        bound: BoundSampler,
+        crop: Crop,
+        on_corrupt: str,
+    ) -> None:
+        if studies.store is None:
+            raise LoaderError("these studies belong to no store; take them from open_store(path).studies or .where()")
+        self._store = studies.store
+        self._studies = studies
+        self._ids = studies.ids
+        self._channels = tuple(channels)
+        self._bound = bound
+        self._crop = crop
+        self._on_corrupt = on_corrupt
+        self._store_rows = np.array([self._store.studies.row_of(study) for study in self._ids], np.int64)
+        self.quarantine: set[str] = set()
+        """Ids of studies known to be damaged: with on_corrupt="replace" they are replaced without being read."""
+
+    def start(self, pending: "PendingBatch") -> None:
+        """Begin to read every box of a batch."""
+        for at in range(pending.plan.batch_size):
+            pending.reads.append(self._start_study(pending.plan, at, pending.voxels[at]))
+
+    def finish(self, pending: "PendingBatch") -> ReadBatch:
+        """Wait for every read of a batch.
+
+        Raises:
+            ChecksumError: A study is damaged, and on_corrupt="raise".
+            MissingChunkError: A file of it is gone, and on_corrupt="raise".
+            SamplerError: No readable study is left to take its place.
+        """
+        try:
+            return self._finish(pending)
+        except BaseException:
+            pending.wait()
+            raise
+
+    def _finish(self, pending: "PendingBatch") -> ReadBatch:
+        plan, records, num_replaced = pending.plan, [], 0
+        for at, reads in enumerate(pending.reads):
+            study = self._ids[int(plan.rows[at])]
+            error = _wait(reads)
+            if error is None:
+                continue
+            if self._on_corrupt == "raise" or not isinstance(error, DAMAGE):
+                raise error
+            num_replaced += 1
+            plan = self._replace(plan, at, pending.voxels[at])
+            if study not in self.quarantine:
+                self.quarantine.add(study)
+                substitute = self._ids[int(plan.rows[at])]
+                records.append(Replaced(study, substitute, plan.epoch, plan.step, type(error).__name__, str(error)))
+        return ReadBatch(plan, tuple(records), num_replaced)
+
+    def _start_study(self, plan: BatchPlan, at: int, out: np.ndarray) -> list[Any]:
+        """The reads of one study, one per channel; an error that came at once stands in the place of a read."""
+        row = int(plan.rows[at])
+        if self._on_corrupt == "replace" and self._ids[row] in self.quarantine:
+            return [ChecksumError("in quarantine, so it was not read", study=self._ids[row])]
+        box = box_at(plan.box_start[at], plan.crop_shape)
+        reads: list[Any] = []
+        for channel, array in enumerate(self._channels):
+            try:
+                reads.append(self._store.start_read(int(self._store_rows[row]), box, out[channel], array=array))
+            except CtloadError as error:
+                reads.append(error)
+        return reads
+
+    def _replace(self, plan: BatchPlan, at: int, out: np.ndarray) -> BatchPlan:
+        """Read the first substitute that can be read into `out`, and the plan with it in place `at`.
+
+        The box of a substitute is drawn from its own generator, keyed by the step and the two rows, so it depends
+        on neither rank nor place.
+        """
+        damaged = int(plan.rows[at])
+        for attempt in range(len(self._ids)):
+            where = {"epoch": plan.epoch, "step": plan.step}
+            row = self._bound.substitute(damaged, plan.unit, attempt=attempt, **where)
+            rng = generator(self._bound.seed, plan.epoch, plan.step, f"substitute of row {damaged}: {row}")
+            rows, box_start = plan.rows.copy(), plan.box_start.copy()
+            rows[at] = row
+            box_start[at] = self._crop.starts(self._studies.shapes[[row]], rng)[0]
+            tried = replace(plan, rows=rows, box_start=box_start)
+            error = _wait(self._start_study(tried, at, out))
+            if error is None:
+                return tried
+            if not isinstance(error, DAMAGE):
+                raise error
+        raise SamplerError(
+            f"none of {len(self._ids)} studies could take its place; `ctload verify` lists the damage",
+            study=self._ids[damaged],
+        )
+
+
+def box_at(start: np.ndarray, shape: Triple) -> Box:
+    """The box of `shape` (D, H, W) whose first voxel is `start` (3,)."""
+    z, y, x = (int(edge) for edge in start)
+    return Box((z, y, x), (z + shape[0], y + shape[1], x + shape[2]))
+
+
+class PendingBatch:
+    """Reads into a slot. The slot is theirs until `wait`, or BatchReader.finish, returned.
+
+    Attributes:
+        plan: What is read.
+        voxels: (B, C, D, H, W) int16, the slot.
+        reads: Of every study, one per channel; an error that came at once stands in the place of a read.
+    """
+
+    def __init__(self, plan: BatchPlan, voxels: np.ndarray) -> None:
+        self.plan = plan
+        self.voxels = voxels
+        self.reads: list[list[Any]] = []
+
+    def wait(self) -> None:
+        """Wait until no read writes any more, whatever came of it."""
+        for reads in self.reads:
+            _wait(reads)
+
+
+def _wait(reads: list[Any]) -> CtloadError | None:
+    """Wait for all reads of a study; the first error, if any."""
+    first: CtloadError | None = None
+    for read in reads:
+        if isinstance(read, CtloadError):
+            first = first or read
+            continue
+        try:
+            read.result()
+        except CtloadError as error:
+            first = first or error
+    return first
