@@ -190,3 +190,44 @@ def draw_rounds(out: np.ndarray, head: np.ndarray, start: int, n: int, window: i
             out[i] = head[index]
         else:
             out[i] = permute(index, n, round_key)
+
+
+@njit(cache=True)
+def _holds(batch: np.ndarray, row: int, but: int) -> bool:
+    """Whether a batch holds a row at a place other than `but`."""
+    for place in range(batch.shape[0]):  # noqa: SIM110 - numba compiles no any(generator)
+        if place != but and batch[place] == row:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _swap_out(batches: np.ndarray, batch: int, place: int) -> bool:
+    """Swap one row with the first place after its batch, round and round, that leaves both without a repeat."""
+    num_batches, batch_size = batches.shape
+    row = batches[batch, place]
+    for distance in range(1, num_batches):
+        other = (batch + distance) % num_batches
+        if _holds(batches[other], row, -1):
+            continue
+        for other_place in range(batch_size):
+            candidate = batches[other, other_place]
+            if not _holds(batches[batch], candidate, place):
+                batches[batch, place], batches[other, other_place] = candidate, row
+                return True
+    return False
+
+
+@njit(cache=True)
+def spread_repeats(batches: np.ndarray) -> int:
+    """Swap rows between batches, in place, so that no batch holds one twice; returns how many could not be placed.
+
+    Args:
+        batches: (N, B) int64. Only rows that come twice in their batch move, each to the next batch without it.
+    """
+    num_left = 0
+    for batch in range(batches.shape[0]):
+        for place in range(batches.shape[1]):
+            if _holds(batches[batch], batches[batch, place], place) and not _swap_out(batches, batch, place):
+                num_left += 1
+    return num_left
