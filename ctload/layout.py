@@ -75,6 +75,12 @@ def metadata_files(channels: Sequence[str], labels: Sequence[str]) -> list[str]:
     return [METADATA, *(f"{folder}/{METADATA}" for folder in folders)]
 
 
+def metadata_above(array: str) -> list[str]:
+    """The zarr.json of a study's group and of everything on the way down to an array, the array's own last."""
+    parts = array_folder(array).split("/")
+    return ["/".join((*parts[:depth], METADATA)) for depth in range(len(parts) + 1)]
+
+
 def metadata_digests(row: Mapping[str, Any]) -> dict[str, str]:
     """Digest of each zarr.json of a study by its name, from the study's row of the manifest."""
     return dict(zip(metadata_files(row["channels"], row["labels"]), row["metadata_digests"], strict=True))

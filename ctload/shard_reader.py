@@ -107,8 +107,7 @@ def open_array(
     """
     path = folder / layout.array_folder(array)
     try:
-        read_metadata(folder, layout.METADATA, study, digests)
-        described = read_metadata(folder, f"{layout.array_folder(array)}/{layout.METADATA}", study, digests)
+        described = [read_metadata(folder, name, study, digests) for name in layout.metadata_above(array)][-1]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingChunkError(f"this file is gone; {_REMEDY}", study=study, path=error.filename) from error
     depth, height, width = described["shape"]

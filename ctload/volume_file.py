@@ -34,7 +34,9 @@ def check_arrays(arrays: dict[str, np.ndarray], study: str) -> None:
     Raises:
         IngestError: NOT_A_VOLUME.
     """
-    shape = arrays["0"].shape if "0" in arrays else None
+    if "0" not in arrays:
+        raise IngestError("NOT_A_VOLUME", 'a study needs the array "0", the volume', study=study)
+    shape = arrays["0"].shape
     for name, voxels in arrays.items():
         wanted = _DTYPES["label" if name.startswith(layout.LABEL_PREFIX) else "channel"]
         if voxels.ndim != 3 or voxels.shape != shape or 0 in voxels.shape or voxels.dtype.name not in wanted:
