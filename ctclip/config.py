@@ -84,6 +84,10 @@ class DataConfig:
     """Text of a step: full report and one section in turn, always the full report, or always one section."""
     sections: tuple[str, ...] = SECTIONS
     """Sections that are visited, each as often as the others."""
+    small_section: Literal["leave_out", "error"] = "leave_out"
+    """What to do with a section that too few studies have to fill a batch: leave it out and say so, or stop."""
+    unpacked: Literal["error", "leave_out"] = "error"
+    """What to do with studies of the cohort that the store does not hold."""
     sampler: Literal["shuffle", "stratified"] = "shuffle"
     """Shuffle, or batches with exact numbers of normal and abnormal studies in the step's text unit."""
     quotas: dict[str, float] = field(default_factory=lambda: {"normal": 50.0, "abnormal": 50.0})

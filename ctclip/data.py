@@ -1,0 +1,280 @@
+"""From a cohort and a store to batches of volumes and tokens.
+
+A cohort has reports, splits and labels; a store has voxels; studies carry the same ids in both. This file joins
+them, names the sampler, and turns a loader's batch into a TrainBatch.
+"""
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ctclip.cohorts.cohort import Cohort
+from ctclip.cohorts.phantom import read_phantom
+from ctclip.cohorts.table import read_table
+from ctclip.config import DataConfig, TrainConfig
+from ctclip.distributed import World
+from ctclip.errors import CohortError, ConfigError
+from ctclip.models.text import TextTokenizer, Tokens
+from ctclip.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
+from ctload.batch import Batch
+from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
+from ctload.errors import SamplerError
+from ctload.loader import Loader
+from ctload.manifest import Studies
+from ctload.sampler import Sampler, ShuffleSampler, StratifiedSampler
+from ctload.store import Store, open_store
+from ctload.units import AlternatingUnits
+from ctload.window import HuWindow
+
+COHORT_READERS: dict[str, Callable[[str], Cohort]] = {"table": read_table, "phantom": read_phantom}
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """One rank's batch, ready for the dual encoder.
+
+    Attributes:
+        volume: (B, C, D, H, W) float32 in [0, 1], channels-last 3D, on the training device.
+        tokens: Of the studies' texts in `unit`.
+        unit: "report" or a section.
+        study: B study ids.
+    """
+
+    volume: Tensor
+    tokens: Tokens
+    unit: str
+    study: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a loader and a tokenizer need of the training split.
+
+    Attributes:
+        cohort: The training split.
+        studies: Its studies in the store, with the columns the sampler reads.
+        texts: Their texts.
+        sampler: Not yet bound.
+        pipeline: "dali" or "reference".
+        left_out: Sections that cannot fill a batch, with the reason.
+    """
+
+    cohort: Cohort
+    studies: Studies
+    texts: TextUnits
+    sampler: Sampler
+    pipeline: str
+    left_out: dict[str, str]
+
+    def training_texts(self) -> list[str]:
+        """Every text of the training split, for a vocabulary."""
+        return self.texts.all_texts()
+
+    def summary(self) -> str:
+        """What will be trained on, for the terminal."""
+        lines = [
+            f"{len(self.studies)} training studies of cohort {self.cohort.name}"
+            + (" (synthetic, not from patients)" if self.cohort.synthetic else ""),
+            f"  text units: {', '.join(self.texts.units)}; volumes through the {self.pipeline} pipeline",
+        ]
+        lines += [f"  section {section} is left out: {reason}" for section, reason in self.left_out.items()]
+        return "\n".join(lines)
+
+
+def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> TrainingData:
+    """Join the training split of a cohort with its store.
+
+    Args:
+        config: Of the run.
+        cohort: In place of opening config.cohort; all its splits.
+
+    Raises:
+        ConfigError: No cohort or no store is named.
+        CohortError: There is no training split, or its studies are not in the store.
+        ReportError: Normality is needed and rules know too few of these sentences.
+    """
+    data = config.data
+    whole = open_cohort(config.cohort) if cohort is None else cohort
+    store = open_store(check_store(config.store), num_threads=threads_per_rank())
+    split = whole.split("train")
+    studies = join_cohort(store, split, unpacked=data.unpacked)
+    asked = () if data.schedule == "full" else data.sections
+    texts = make_text_units(split, asked)
+    needed = data.sampler == "stratified"
+    studies = join_columns(studies, text_columns(split, texts, is_normality_needed=needed))
+    sections, left_out = drawable_sections(studies, data)
+    sampler = make_sampler(data, sections, seed=config.seed)
+    texts = TextUnits((FULL, *sections), {unit: texts.texts[unit] for unit in (FULL, *sections)})
+    return TrainingData(split, studies, texts, sampler, choose_pipeline(data.pipeline), left_out)
+
+
+def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader:
+    """The training loader of this rank."""
+    return Loader(
+        data.studies,
+        sampler=data.sampler,
+        crop=training_crop(config.data),
+        window=windows(config.data),
+        augment=config.data.augment,
+        pipeline=data.pipeline,
+        device=loader_device(data.pipeline, world.device),
+        to="torch",
+        rank=world.rank,
+        world_size=world.size,
+        prefetch=config.data.prefetch,
+        channels=config.data.channels,
+        num_threads=threads_per_rank(),
+    )
+
+
+def loader_device(pipeline: str, device: torch.device) -> str:
+    """Where batches are made: on the GPU where DALI and CuPy can, else on the CPU."""
+    return "cuda" if device.type == "cuda" and pipeline == "dali" and _is_installed("cupy") else "cpu"
+
+
+def threads_per_rank() -> int:
+    """Cores that one of this machine's ranks may use for decoding, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def open_cohort(spec: str) -> Cohort:
+    """The cohort of "KIND:PLACE", as table:studies.csv or phantom:DIR.
+
+    Raises:
+        ConfigError: Another kind, or no place.
+        CohortError: The cohort is not what its format says.
+    """
+    kind, _, place = spec.partition(":")
+    if kind not in COHORT_READERS or not place:
+        raise ConfigError(f"cohort={spec!r} is unknown; write {' or '.join(f'{kind}:PATH' for kind in COHORT_READERS)}")
+    return COHORT_READERS[kind](place)
+
+
+def join_cohort(store: Store, cohort: Cohort, *, unpacked: str) -> Studies:
+    """The store's rows of a cohort's studies, in the cohort's order.
+
+    Args:
+        store: Made by `ctload pack` from the cohort's volumes.
+        cohort: Or one split of it.
+        unpacked: "error", or "leave_out" with a warning, for studies that the store does not hold.
+
+    Raises:
+        CohortError: Studies are missing in the store, or all are.
+    """
+    packed = set(store.studies.ids)
+    found = [study for study in cohort.studies if study in packed]
+    absent = [study for study in cohort.studies if study not in packed]
+    if absent and (unpacked == "error" or not found):
+        raise CohortError(
+            f"{len(absent)} of {len(cohort)} studies are not in the store {store.path}; pack them (`ctload pack` tells "
+            "which it refused), or leave them out with data.unpacked=leave_out",
+            study=absent[0],
+        )
+    if absent:
+        warnings.warn(f"{len(absent)} of {len(cohort)} studies are not in the store and are left out", stacklevel=2)
+    return store.studies.take([store.studies.row_of(study) for study in found])
+
+
+def join_columns(studies: Studies, columns) -> Studies:
+    """Studies.join, where columns of the same name that were carried from the packing table give way."""
+    names = [name for name in columns.column_names if name != "study" and name in studies.table.column_names]
+    return Studies(studies.table.drop_columns(names), studies.store).join(columns)
+
+
+def make_sampler(config: DataConfig, sections: tuple[str, ...], *, seed: int) -> Sampler:
+    """The sampler of a configuration, its alternation over these sections."""
+    schedule = config.schedule if sections or config.schedule != "alternate" else "full"
+    units = AlternatingUnits(sections, full=FULL, schedule=schedule)
+    if config.sampler == "shuffle":
+        return ShuffleSampler(config.batch_size, seed, by=TEXT, units=units)
+    return StratifiedSampler(
+        ABNORMAL, config.quotas, config.batch_size, seed, units=units, small_stratum=config.small_stratum
+    )
+
+
+def drawable_sections(studies: Studies, config: DataConfig) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Sections of the configuration that can fill a batch, and the others with the reason.
+
+    With config.small_section == "error" all are returned, and binding the sampler will refuse the first that cannot.
+    """
+    if config.schedule == "full" or config.small_section == "error":
+        return config.sections, {}
+    left_out = {}
+    for section in config.sections:
+        try:
+            make_sampler(replace(config, schedule="sections"), (section,), seed=0).bind(studies)
+        except SamplerError as error:
+            left_out[section] = error.message
+    return tuple(section for section in config.sections if section not in left_out), left_out
+
+
+def training_crop(config: DataConfig) -> Crop:
+    """The crop of training volumes."""
+    if config.crop is None:
+        return WholeVolume()
+    return (RandomCrop if config.crop_at == "random" else CenterCrop)(config.crop, pad=config.pad)
+
+
+def still_crop(config: DataConfig) -> Crop:
+    """The crop of volumes that are embedded."""
+    return WholeVolume() if config.crop is None else CenterCrop(config.crop, pad=config.pad)
+
+
+def windows(config: DataConfig) -> tuple[HuWindow, ...]:
+    return tuple(HuWindow(low, high) for low, high in config.windows_hu)
+
+
+def num_channels(config: DataConfig) -> int:
+    """C: stored channels x windows."""
+    return len(config.channels) * len(config.windows_hu)
+
+
+def choose_pipeline(pipeline: str) -> str:
+    """ "auto" as "dali" where it is installed, else "reference" with a warning; others as they are."""
+    if pipeline != "auto":
+        return pipeline
+    if _is_installed("nvidia.dali"):
+        return "dali"
+    warnings.warn(
+        "NVIDIA DALI is not installed: plans run in the NumPy reference pipeline, which is slower. Install it with "
+        "pip install 'ctload[dali]', or ask for data.pipeline=reference",
+        stacklevel=2,
+    )
+    return "reference"
+
+
+def to_train_batch(batch: Batch, texts: TextUnits, tokenizer: TextTokenizer, device: torch.device) -> TrainBatch:
+    """A loader's batch with the tokens of its studies' texts, on the training device."""
+    tokens = tokenizer(texts.of(batch.study, batch.unit)).to(device)
+    return TrainBatch(to_volume(batch, device), tokens, batch.unit, batch.study)
+
+
+def to_volume(batch: Batch, device: torch.device) -> Tensor:
+    """(B, C, D, H, W) float32 of a loader's batch, channels-last 3D, on a device."""
+    volume = batch.volume.to(device, non_blocking=True)
+    return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def check_store(path: str) -> Path:
+    """The path of a store.
+
+    Raises:
+        ConfigError: None was given.
+    """
+    if not path:
+        raise ConfigError("no store was given; make one with `ctload pack TABLE --out STORE` and pass --store STORE")
+    return Path(path)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
