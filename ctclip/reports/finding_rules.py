@@ -42,9 +42,8 @@ _CT_RATE: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     "Medical material": _rule(
         r"\b(?:catheter\w*|stents?\b|tubes?\b|pace-?maker|prosthe\w+|sutures?\b|clips?\b|ports?\b|port-?a-?cath|drains?\b|"
         r"cannula\w*|electrodes?\b|implants?\b|sternotom\w*|cerclage|wires?\b|metallic|metal\b|screws?\b|intubat\w*|"
-        r"tracheostom\w*|valve replacement|(?:surgical|operation) material\w*|foreign body|icd\b|nasogastric|(?:medical|support) devices?|"
-        r"fixat\w*|"
-        r"instrument\w*|bypass|filters?\b|mesh\b)",
+        r"tracheostom\w*|valve replacement|(?:surgical|operation) material\w*|foreign body|icd\b|nasogastric|"
+        r"(?:medical|support) devices?|fixat\w*|instrument\w*|bypass|filters?\b|mesh\b)",
         veto_clause=r"drains? (?:in)?to|peritoneal implant|implants? (?:and|in the peritone)|foreign body reaction",
     ),
     "Arterial wall calcification": _rule(
