@@ -50,6 +50,7 @@ def pack(
     unit: str | None = None,
     profile: str = "fast",
     progress: bool = True,
+    wait_s: float = 5.0,
 ) -> PackReport:
     """Pack sources into a store, which is made or added to. Killed at any moment and run again, it ends the same.
 
@@ -64,6 +65,7 @@ def pack(
         unit: "HU", "SUV" or "arbitrary" for sources without one of their own; None means HU.
         profile: "fast" (lz4) or "archive" (zstd).
         progress: Show a progress bar where the output is a terminal.
+        wait_s: How long to wait for another pack on this store, in seconds.
 
     Raises:
         PresetMismatchError: No such preset, or the store has another one.
@@ -76,7 +78,7 @@ def pack(
         raise CtloadError(f"workers must be at least 1, got {workers}")
     collected, refused = collect_sources(sources, unit=unit)
     root = Path(out)
-    with StoreWriter(root, rule, profile=profile) as writer:
+    with StoreWriter(root, rule, profile=profile, wait_s=wait_s) as writer:
         keymap = open_keymap(root)
         tasks = [PackTask(each, keymap.add(each.relative), writer.entries.get(each.study)) for each in collected]
         keymap.save()
