@@ -91,13 +91,19 @@ class Loader:
         num_threads: int | None = None,
         poison_slots: bool = False,
     ) -> None:
-        check_options(prefetch=prefetch, on_corrupt=on_corrupt, num_threads=num_threads, channels=channels)
+        self._windows = (window,) if isinstance(window, HuWindow) else tuple(window)
+        check_options(
+            prefetch=prefetch,
+            on_corrupt=on_corrupt,
+            num_threads=num_threads,
+            channels=channels,
+            windows=self._windows,
+        )
         self._convert = converter(to, device)
         self._studies = studies
         self._ids = studies.ids
         self._affines = studies.affines
         self._crop: Crop = WholeVolume() if crop is None else crop
-        self._windows = (window,) if isinstance(window, HuWindow) else tuple(window)
         self._augment = augment
         self._num_channels = len(channels)
         self._bound = sampler.bind(studies)

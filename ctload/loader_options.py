@@ -10,6 +10,7 @@ from ctload.augment import Augment
 from ctload.bound import BoundSampler
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
+from ctload.window import HuWindow
 
 
 def num_cores() -> int:
@@ -17,12 +18,21 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_options(*, prefetch: int, on_corrupt: str, num_threads: int | None, channels: Sequence[str]) -> None:
+def check_options(
+    *,
+    prefetch: int,
+    on_corrupt: str,
+    num_threads: int | None,
+    channels: Sequence[str],
+    windows: Sequence[HuWindow],
+) -> None:
     """Refuse values out of range.
 
     Raises:
         LoaderError: One is.
     """
+    if not windows:
+        raise LoaderError("window needs at least one HuWindow; the usual one for a body CT is HuWindow(-1000, 1000)")
     if prefetch < 1:
         raise LoaderError(f"prefetch needs at least 1 batch, got {prefetch}; 2 hides uneven reads")
     if on_corrupt not in ("raise", "replace"):

@@ -23,19 +23,23 @@ def fingerprints(
     windows: Sequence[HuWindow],
     augment: Augment | None,
     channels: Sequence[str],
-) -> dict[str, str]:
-    """One line per thing that decides what a batch is: readable, and equal only when the thing is."""
-    return {
-        "studies": f"{len(studies)} studies, {studies.fingerprint}",
-        "sampler": f"{sampler!r} on its studies, {bound.fingerprint}",
+) -> dict[str, dict[str, str]]:
+    """For each thing that decides what a batch is, a `digest` that is equal when the thing is, and a `text`."""
+    texts = {
+        "studies": f"{len(studies)} studies, fingerprint {studies.fingerprint}",
+        "sampler": f"{sampler!r} bound to its studies",
         "crop": repr(crop),
         "window": repr(tuple(windows)),
         "augment": repr(augment or Augment()),
         "channels": repr(tuple(channels)),
     }
+    digests = {"studies": studies.fingerprint, "sampler": bound.fingerprint}
+    return {name: {"digest": digests.get(name, text), "text": text} for name, text in texts.items()}
 
 
-def check_state(state: Mapping[str, Any], now: Mapping[str, str], *, allow_mismatch: Collection[str]) -> None:
+def check_state(
+    state: Mapping[str, Any], now: Mapping[str, Mapping[str, str]], *, allow_mismatch: Collection[str]
+) -> None:
     """Refuse a state of another loader.
 
     Args:
@@ -56,12 +60,12 @@ def check_state(state: Mapping[str, Any], now: Mapping[str, str], *, allow_misma
     if unknown:
         raise ResumeMismatchError(f"allow_mismatch names {unknown}; what can differ is {sorted(now)}")
     for name, value in now.items():
-        saved = state["fingerprints"].get(name)
-        if saved != value and name not in allow_mismatch:
+        saved = state["fingerprints"].get(name, {"digest": None, "text": "nothing"})
+        if saved["digest"] != value["digest"] and name not in allow_mismatch:
             raise ResumeMismatchError(
-                f"{name} is not what it was: saved {saved}, now {value}. The remaining batches would not be those of "
-                f"the interrupted run; give the loader what was saved, or pass allow_mismatch={_way_out(name)} "
-                "to go on from the same position with other batches"
+                f"{name} is not what it was: saved {saved['text']}, now {value['text']}. The remaining batches would "
+                "not be those of the interrupted run; give the loader what was saved, or pass "
+                f"allow_mismatch={_way_out(name)} to go on from the same position with other batches"
             )
 
 
