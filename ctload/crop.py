@@ -57,7 +57,7 @@ def _check_fits(studies: Studies, shape: Triple, pad: bool, name: str) -> Triple
 
 
 def _padded_starts(shapes: np.ndarray, shape: Triple) -> np.ndarray:
-    """-(missing // 2) where a volume is smaller than the crop, 0 elsewhere (specification: pad w//2 before)."""
+    """-(missing // 2) where a volume is smaller than the crop, 0 elsewhere: MONAI's symmetric padding."""
     return -(np.maximum(np.array(shape, np.int64) - shapes, 0) // 2)
 
 

@@ -150,7 +150,11 @@ class StratifiedSampler:
             times in one batch, as evenly as rounds give it.
 
     Example:
-        >>> sampler = StratifiedSampler("abnormal", {"normal": 25, "abnormal": 75}, batch_size=8, seed=0)
+        >>> import pyarrow as pa
+        >>> studies = Studies(pa.table({"study": ["a", "b", "c", "d"], "abnormal": [0, 1, 1, 1]}))
+        >>> bound = StratifiedSampler("abnormal", {"normal": 25, "abnormal": 75}, batch_size=4, seed=0).bind(studies)
+        >>> sorted(bound.draw(epoch=0, step=0).rows.tolist())
+        [0, 1, 2, 3]
     """
 
     by: str

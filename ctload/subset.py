@@ -38,10 +38,6 @@ def nested_subsets(
     Raises:
         SamplerError: A fraction outside (0, 1], an unknown column, a study without a patient, an empty subset, or a
             label of which a subset would have no positive study.
-
-    Example:
-        >>> subsets = nested_subsets(studies, (0.2, 0.4, 1.0), labels=["ascites"], patient="patient", seed=0)
-        >>> small = studies.take(subsets[0.2])
     """
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
         raise SamplerError(f"fractions must lie in (0, 1], got {tuple(fractions)}")

@@ -93,6 +93,18 @@ def test_changing_one_kind_leaves_the_draws_of_the_others(field: str, value, tou
     assert different == touched
 
 
+def test_kinds_are_drawn_independently() -> None:
+    num = 4000
+    changes = draw(EVERYTHING, num)
+    assert changes.warp is not None
+    assert changes.blur_sigma is not None
+    columns = [changes.brightness, changes.contrast, changes.gamma, changes.noise_sigma, changes.blur_sigma[:, 0]]
+    columns += [changes.window_shift_hu[:, end] for end in range(2)] + [changes.flip[:, axis] for axis in range(3)]
+    columns += [np.linalg.det(changes.warp[:, :, :3]), changes.warp[:, 1, 2], changes.warp[:, 0, 3]]
+    between = np.corrcoef(np.stack(columns).astype(np.float64))
+    assert np.abs(between[~np.eye(len(columns), dtype=bool)]).max() < 6 / np.sqrt(num)
+
+
 def test_studies_keep_their_draws_when_the_batch_grows() -> None:
     small, large = draw(EVERYTHING, 4), draw(EVERYTHING, 9)
     for name in (*FIELDS, "warp"):
