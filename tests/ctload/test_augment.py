@@ -100,7 +100,9 @@ def test_kinds_are_drawn_independently() -> None:
     assert changes.blur_sigma is not None
     columns = [changes.brightness, changes.contrast, changes.gamma, changes.noise_sigma, changes.blur_sigma[:, 0]]
     columns += [changes.window_shift_hu[:, end] for end in range(2)] + [changes.flip[:, axis] for axis in range(3)]
-    columns += [np.linalg.det(changes.warp[:, :, :3]), changes.warp[:, 1, 2], changes.warp[:, 0, 3]]
+    linear, center = changes.warp[:, :, :3], np.array([8, 12, 10]) / 2
+    shift = np.linalg.solve(linear, (center - changes.warp[:, :, 3])[:, :, None])[:, 0, 0] - center[0]
+    columns += [np.linalg.det(linear), linear[:, 1, 2], shift]
     between = np.corrcoef(np.stack(columns).astype(np.float64))
     assert np.abs(between[~np.eye(len(columns), dtype=bool)]).max() < 6 / np.sqrt(num)
 
