@@ -5,6 +5,7 @@ What was packed from the same bytes by the same preset is reused. A source that 
 
 import multiprocessing
 import os
+import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,9 @@ class PackWorker:
     def _prepare(self, source: PackSource) -> tuple[Prepared, tuple[str, ...]]:
         try:
             volume = read_source(source.path, unit=source.unit, channels=source.channels, labels=source.labels)
-        except OSError as error:
+        except CtloadError:
+            raise
+        except Exception as error:  # whatever a decoder makes of a broken file: refuse this one, pack the others
             raise _unreadable(error, source) from error
         return prepare(volume, self._preset), volume.left_out
 
@@ -145,8 +148,9 @@ def _digest(source: PackSource) -> str:
     return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
 
 
-def _unreadable(error: OSError, source: PackSource) -> IngestError:
-    return IngestError("UNDECODABLE", f"cannot be read: {error}", study=source.study, path=source.path)
+def _unreadable(error: Exception, source: PackSource) -> IngestError:
+    what = f"cannot be read ({type(error).__name__}: {error}); fetch it again, or leave it out"
+    return IngestError("UNDECODABLE", what, study=source.study, path=source.path)
 
 
 class _Process:
@@ -160,6 +164,7 @@ def start_worker(root: Path, header: StoreHeader, preset: Preset, lock: WorkerLo
     """Make this spawned process a worker. It ends when its parent does, and holds the store's lock till then."""
     _Process.worker = PackWorker(root, header, preset)
     _Process.lock = lock
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pack; what is begun ends whole
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from ctload.errors import ManifestError
 from ctload.manifest import SCHEMA
+from ctload.volume import UNITS
 
 SUFFIXES = (".csv", ".parquet")
 CHANNEL = "channel:"
@@ -117,6 +118,9 @@ def _plain(column: pa.ChunkedArray, *, as_text: bool) -> pa.ChunkedArray:
 def _check_rows(rows: list[dict[str, Any]], path: Path) -> None:
     first_at: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
+        if row.get("unit") and row["unit"] not in UNITS:
+            message = f"row {number} has the unit {row['unit']!r}; it must be one of {', '.join(UNITS)}, or empty"
+            raise ManifestError(message, study=row["study"], path=path)
         for name in ("study", "path"):
             if not row[name]:
                 raise ManifestError(f"row {number} has no {name}; fill it in or remove the row", path=path)

@@ -185,3 +185,19 @@ def test_a_disk_that_is_full_stops_the_pack_and_keeps_what_is_packed(tmp_path, s
 def test_a_pack_needs_a_worker(tmp_path, sources, workers):
     with pytest.raises(CtloadError, match="workers must be at least 1"):
         pack([sources], tmp_path / "store", preset="native", workers=workers)
+
+
+def test_whatever_a_decoder_raises_refuses_one_source_and_no_other(tmp_path, sources, monkeypatch):
+    read = pack_worker.read_source
+
+    def failing(path, **options):
+        if path.name == "two.nii":
+            raise ZeroDivisionError("division by zero")
+        return read(path, **options)
+
+    monkeypatch.setattr(pack_worker, "read_source", failing)
+    report = pack([sources], tmp_path / "store", preset="native")
+    assert report.packed == ("one", "three")
+    (refusal,) = report.refused
+    assert (refusal.study, refusal.code) == ("two", "UNDECODABLE")
+    assert "ZeroDivisionError" in refusal.reason

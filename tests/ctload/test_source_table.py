@@ -49,6 +49,7 @@ def test_parquet_columns_keep_their_kind_and_others_become_text(tmp_path):
         (("id,path", "a,a.nii"), "no column 'study'"),
         (("study,path,depth", "a,a.nii,3"), "depth are taken by the manifest"),
         (("study,path", "a,a.nii", "b,"), "row 2 has no path"),
+        (("study,path,unit", "a,a.nii,Hounsfield"), "row 1 has the unit 'Hounsfield'; it must be one of HU, SUV"),
         (("study,path", ",a.nii"), "row 1 has no study"),
         (("study,path", "a,a.nii", "b,b.nii", "a,c.nii"), "rows 1 and 3 have the same study id"),
         (("study,path,path", "a,a.nii,b.nii"), "stands twice"),
