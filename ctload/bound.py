@@ -62,7 +62,8 @@ class BoundSampler(Protocol):
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
         """The `attempt`-th replacement (0, 1, ...) for a study that cannot be read: a member of its stratum.
 
-        Attempts 0 .. members - 2 visit every other member of the stratum once, in an order keyed by the step.
+        Attempts 0 .. members - 2 visit every other member of the stratum once, in an order keyed by the step, those
+        that the batch holds already last.
 
         Raises:
             SamplerError: The stratum has no further member.
@@ -88,8 +89,15 @@ def sampler_fingerprint(studies: Studies, description: str) -> str:
     return xxhash.xxh3_128_hexdigest(f"{studies.fingerprint}|{description}".encode())
 
 
-def next_member(members: np.ndarray, row: int, key: np.uint64, attempt: int) -> int:
-    """The member `attempt` + 1 places after `row` in the keyed order of `members` (ascending rows).
+def next_member(members: np.ndarray, row: int, key: np.uint64, attempt: int, *, batch: np.ndarray) -> int:
+    """The `attempt`-th of the other members after `row` in their keyed order, those that `batch` holds last.
+
+    Args:
+        members: Ascending rows, `row` among them.
+        row: What is replaced.
+        key: Of the order.
+        attempt: From 0.
+        batch: Rows that would come twice in one batch.
 
     Raises:
         SamplerError: Every other member was tried.
@@ -101,7 +109,16 @@ def next_member(members: np.ndarray, row: int, key: np.uint64, attempt: int) -> 
             "(`ctload verify` lists the damage)"
         )
     place = permute_inverse(int(np.searchsorted(members, row)), n, key)
-    return int(members[permute((place + 1 + attempt) % n, n, key)])
+    inside, last = set(batch.tolist()), []
+    for distance in range(1, n):
+        member = int(members[permute((place + distance) % n, n, key)])
+        if member in inside:
+            last.append(member)
+        elif attempt == 0:
+            return member
+        else:
+            attempt -= 1
+    return last[attempt]
 
 
 @dataclass(frozen=True)
@@ -124,8 +141,8 @@ class BoundSequential:
         return Draw(np.arange(start, min(start + self.batch_size, len(self.studies)), dtype=np.int64), "")
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
-        key = derive_key(self.seed, "substitute", epoch, step)
-        return next_member(np.arange(len(self.studies)), row, key, attempt)
+        key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows
+        return next_member(np.arange(len(self.studies)), row, key, attempt, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,8 @@ class BoundShuffle:
         return Draw(self.rows[places], "")
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
-        return next_member(self.rows, row, derive_key(self.seed, "substitute", epoch, step), attempt)
+        key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows
+        return next_member(self.rows, row, key, attempt, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -237,5 +255,5 @@ class BoundStrata:
         return Draw(rows[order], unit)
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
-        members = self.units[unit].stratum_of(row).rows
-        return next_member(members, row, derive_key(self.seed, "substitute", epoch, step), attempt)
+        key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows
+        return next_member(self.units[unit].stratum_of(row).rows, row, key, attempt, batch=batch)

@@ -18,6 +18,8 @@ from ctload.manifest import Studies
 from ctload.plan import BatchPlan
 from ctload.window import HuWindow
 
+_UNCHANGED = Augment()
+
 
 def generator(seed: int, epoch: int, step: int, kind: str) -> np.random.Generator:
     """The generator of one kind of decision ("crop", "flip", ...) of one batch.
@@ -77,7 +79,7 @@ def draw_plan(
     def of_kind(kind: str) -> np.random.Generator:
         return generator(bound.seed, epoch, step, kind)
 
-    changes = (augment or Augment()).draw(len(draw.rows), crop_shape, studies.spacings_mm[draw.rows], of_kind)
+    changes = (augment or _UNCHANGED).draw(len(draw.rows), crop_shape, studies.spacings_mm[draw.rows], of_kind)
     noise_key = np.empty(len(draw.rows), np.uint64)
     derive_keys(noise_key, derive_key(bound.seed, "noise", epoch, step))
     return BatchPlan(

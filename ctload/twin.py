@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctload.bound import BoundSampler, BoundStrata, Draw, check_step, sampler_fingerprint
+from ctload.bound import BoundSampler, BoundStrata, Draw, check_step, next_member, sampler_fingerprint
 from ctload.draw import derive_key, permute_range, spread_repeats
 from ctload.errors import SamplerError
 from ctload.manifest import Studies
@@ -96,7 +96,8 @@ class BoundTwin:
         return Draw(rows.copy(), self.arm.unit_step(epoch, step).unit)
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
-        return self.arm.substitute(row, unit, epoch=epoch, step=step, attempt=attempt)
+        key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows
+        return next_member(self.arm.units[unit].stratum_of(row).rows, row, key, attempt, batch=batch)
 
     def _draw_span(self, span: int) -> np.ndarray:
         """(span_epochs * num_batches, B) int64 rows."""

@@ -239,7 +239,7 @@ def test_a_million_studies_give_a_batch_without_an_array_per_epoch() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 50))
-def test_substitutes_visit_the_rest_of_the_stratum_once(seed: int, epoch: int) -> None:
+def test_substitutes_visit_the_rest_of_the_stratum_once_and_the_batch_last(seed: int, epoch: int) -> None:
     studies = labelled(50, seed)
     bound = StratifiedSampler("abnormal", {"normal": 1, "abnormal": 1}, 4, seed, UNITS).bind(studies)
     draw = bound.draw(epoch, 1)
@@ -250,6 +250,9 @@ def test_substitutes_visit_the_rest_of_the_stratum_once(seed: int, epoch: int) -
         bound.substitute(row, draw.unit, epoch=epoch, step=1, attempt=attempt) for attempt in range(len(members) - 1)
     ]
     assert sorted([*found, row]) == sorted(members)
+    in_batch = [member in draw.rows for member in found]
+    assert in_batch == sorted(in_batch)
+    assert sum(in_batch) == 1
     with pytest.raises(SamplerError, match=r"all .* other members of its stratum were tried"):
         bound.substitute(row, draw.unit, epoch=epoch, step=1, attempt=len(members) - 1)
 
