@@ -47,7 +47,7 @@ class Loader:
         window: One HuWindow or several, in HU (the unit of the store). Several become channels.
         augment: Random changes; None for none.
         pipeline: "reference" (NumPy: runs everywhere, slow) or "dali" (fast; `pip install "ctload[dali]"`).
-        device: "cpu" or "cuda", where batches are made.
+        device: "cpu", "cuda" or "cuda:N", where batches are made; with several GPUs give each rank its own N.
         to: Array library of `batch.volume`: "numpy", "torch", "cupy", or "dlpack" (an object with `__dlpack__`).
         rank: Number of this process, 0 <= rank < world_size.
         world_size: Processes that share every batch; divides the batch size. The ranks' batches, concatenated, are
@@ -266,7 +266,7 @@ class Loader:
                 f"study {record.study} is damaged and was replaced by {record.substitute} (on_corrupt='replace'): "
                 f"{record.message}",
                 DamagedStudyWarning,
-                stacklevel=4,
+                stacklevel=3,  # the caller's loop
             )
         plan = executed.read.plan
         is_last = self._step + 1 == self.num_batches

@@ -10,6 +10,7 @@ from ctload.augment import Augment
 from ctload.bound import BoundSampler
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
+from ctload.pipeline.opening import device_id_of
 from ctload.window import HuWindow
 
 
@@ -97,11 +98,11 @@ def converter(to: str, device: str) -> Callable[[Any], Any]:
     """What turns a pipeline's array into what the caller asked for, without a copy.
 
     Raises:
-        LoaderError: Not possible on this device, or torch is not installed.
+        LoaderError: No such device, not possible on it, or torch is not installed.
     """
-    kinds = {"cpu": ("numpy", "torch", "dlpack"), "cuda": ("cupy", "torch", "dlpack")}
-    if device in kinds and to not in kinds[device]:
-        raise LoaderError(f"to={to!r} is not possible on device={device!r}; there it is one of {kinds[device]}")
+    kinds = ("numpy" if device_id_of(device) is None else "cupy", "torch", "dlpack")
+    if to not in kinds:
+        raise LoaderError(f"to={to!r} is not possible on device={device!r}; there it is one of {kinds}")
     if to != "torch":
         return lambda array: array
     try:

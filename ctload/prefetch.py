@@ -74,6 +74,7 @@ class Prefetcher:
         self._pending: deque[tuple[PendingBatch, Slot]] = deque()
         self._finished: queue.Queue[Executed | _End] = queue.Queue(maxsize=1)
         self._stop = threading.Event()
+        self._failed: BaseException | None = None
         self._is_over = False
         # A daemon, because a thread waiting for room would keep the interpreter from ending; it is joined at exit.
         self._thread = threading.Thread(target=self._run, name="ctload-prefetch", daemon=True)
@@ -125,23 +126,36 @@ class Prefetcher:
             started = time.perf_counter()
             self._read_ahead()
             if not self._pending:
-                return
+                break
             drawn = time.perf_counter()
             executed = self._execute(LoaderStats(draw_s=drawn - started, full_s=full_s))
             handing_over = time.perf_counter()
             self._finished.put(executed)
             full_s = time.perf_counter() - handing_over
+        if self._failed is not None:
+            raise self._failed
 
     def _read_ahead(self) -> None:
-        """Start reads for as long as there are slots and plans."""
-        while self._ring.has_free and not self._stop.is_set():
-            plan = next(self._plans, None)
-            if plan is None:
-                return
-            slot = self._ring.take((plan.batch_size, self._num_channels, *plan.crop_shape))
-            pending = PendingBatch(plan, slot.voxels)
-            self._pending.append((pending, slot))
+        """Start reads for as long as there are slots and plans. An error waits until the batches before it are out."""
+        while self._ring.has_free and self._failed is None and not self._stop.is_set():
+            try:
+                plan = next(self._plans, None)
+                if plan is None:
+                    return
+                self._start(plan)
+            except BaseException as error:
+                self._failed = error
+
+    def _start(self, plan: BatchPlan) -> None:
+        slot = self._ring.take((plan.batch_size, self._num_channels, *plan.crop_shape))
+        pending = PendingBatch(plan, slot.voxels)
+        try:
             self._reader.start(pending)
+        except BaseException:
+            pending.wait()
+            self._ring.release(slot)
+            raise
+        self._pending.append((pending, slot))
 
     def _execute(self, stats: LoaderStats) -> Executed:
         """Finish the reads of the oldest batch, execute it and free its slot."""

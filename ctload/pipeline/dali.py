@@ -39,12 +39,12 @@ def dali_matrices(warp: np.ndarray, flip: np.ndarray, crop_shape: Sequence[int])
     return matrices[:, ::-1][:, :, [2, 1, 0, 3]].astype(np.float32)
 
 
-def _graph(spec: PipelineSpec, device: str) -> DaliGraph:
-    """The DALI graph of a spec: (B * C) samples DHWC int16 -> the same after geometry."""
+def _graph(spec: PipelineSpec, device_id: int | None) -> DaliGraph:
+    """The DALI graph of a spec: (B * C) samples DHWC int16 -> the same after geometry, on a GPU or (None) the CPU."""
     graph = DaliGraph(
         batch_size=spec.max_batch * spec.num_channels,
         num_threads=spec.num_threads,
-        device_id=0 if device == "cuda" else None,
+        device_id=device_id,
         prefetch_queue_depth=1,
     )
 
@@ -53,7 +53,7 @@ def _graph(spec: PipelineSpec, device: str) -> DaliGraph:
 
     with graph:
         volume: Any = fn.external_source(name="voxels", layout="DHWC", dtype=DALIDataType.INT16, ndim=4, no_copy=True)
-        volume = volume.gpu() if device == "cuda" else volume
+        volume = volume if device_id is None else volume.gpu()
         if spec.has_warp:
             matrix = argument("matrix", DALIDataType.FLOAT, 2)
             volume = fn.warp_affine(volume, matrix=matrix, fill_value=spec.fill_value, dtype=DALIDataType.FLOAT)
@@ -76,14 +76,14 @@ class DaliPipeline:
 
     Args:
         spec: What stays the same over all batches.
-        device: "cpu" or "cuda".
+        device_id: Number of the GPU; None is the CPU.
     """
 
-    def __init__(self, spec: PipelineSpec, device: str) -> None:
+    def __init__(self, spec: PipelineSpec, device_id: int | None) -> None:
         self.spec = spec
-        has_graph = device == "cuda" or spec.has_flip or spec.has_warp or spec.has_blur
-        self._graph = _graph(spec, device) if has_graph else None
-        self._photometric = _photometric(spec, device)
+        has_graph = device_id is not None or spec.has_flip or spec.has_warp or spec.has_blur
+        self._graph = _graph(spec, device_id) if has_graph else None
+        self._photometric = _photometric(spec, device_id)
         self._in_flight = False
 
     def allocate(self, num_voxels: int) -> np.ndarray:
@@ -99,11 +99,12 @@ class DaliPipeline:
         self._feed(self._graph, samples, plan, num_channels)
         self._graph.schedule_run()
         (outputs,) = self._graph.share_outputs()  # waits for the device, so the slot was read
-        batch = self._photometric.run([outputs[i] for i in range(len(samples))], plan, num_channels)
-        del outputs
-        self._graph.release_outputs()
-        self._in_flight = False
-        return batch
+        try:
+            return self._photometric.run([outputs[i] for i in range(len(samples))], plan, num_channels)
+        finally:
+            del outputs
+            self._graph.release_outputs()
+            self._in_flight = False
 
     def _feed(self, graph: DaliGraph, samples: np.ndarray, plan: BatchPlan, num_channels: int) -> None:
         """Hand DALI one iteration; every channel of a study gets the study's numbers."""
@@ -130,14 +131,14 @@ class DaliPipeline:
         self._graph = None
 
 
-def _photometric(spec: PipelineSpec, device: str) -> Any:
-    if device == "cpu":
+def _photometric(spec: PipelineSpec, device_id: int | None) -> Any:
+    if device_id is None:
         return CpuPhotometric(spec.num_threads)
     from ctload.pipeline.photometric_cuda import CudaPhotometric  # needs CuPy and a device
 
-    return CudaPhotometric()
+    return CudaPhotometric(device_id)
 
 
-def open_dali(spec: PipelineSpec, device: str = "cpu") -> DaliPipeline:
-    """A DALI pipeline on "cpu" or "cuda" for batches as `spec` says."""
-    return DaliPipeline(spec, device)
+def open_dali(spec: PipelineSpec, device_id: int | None = None) -> DaliPipeline:
+    """A DALI pipeline on the CPU (None) or on a GPU, for batches as `spec` says."""
+    return DaliPipeline(spec, device_id)

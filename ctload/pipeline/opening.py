@@ -1,6 +1,7 @@
 """Opening a pipeline by name. Imports DALI and CuPy only when they are asked for."""
 
 import importlib
+import re
 from types import ModuleType
 
 from ctload.errors import LoaderError
@@ -8,7 +9,6 @@ from ctload.pipeline.reference import open_reference
 from ctload.pipeline.spec import Pipeline, PipelineSpec
 
 PIPELINES = ("reference", "dali")
-DEVICES = ("cpu", "cuda")
 
 
 def open_pipeline(name: str, device: str, spec: PipelineSpec) -> Pipeline:
@@ -16,24 +16,37 @@ def open_pipeline(name: str, device: str, spec: PipelineSpec) -> Pipeline:
 
     Args:
         name: "reference" (NumPy, on the CPU) or "dali".
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" (the first GPU) or "cuda:N".
         spec: What stays the same over all batches.
 
     Raises:
         LoaderError: An unknown name or device, or a package is not installed.
     """
-    if name not in PIPELINES or device not in DEVICES:
-        raise LoaderError(f"no pipeline {name!r} on device {device!r}; pipelines are {PIPELINES}, devices {DEVICES}")
+    if name not in PIPELINES:
+        raise LoaderError(f"no pipeline {name!r}; there are {PIPELINES}")
+    device_id = device_id_of(device)
     if name == "reference":
-        if device != "cpu":
+        if device_id is not None:
             raise LoaderError("pipeline='reference' runs on the CPU; for device='cuda' take pipeline='dali'")
         return open_reference(spec)
-    if device == "cuda":
+    if device_id is not None:
         _need("cupy", "pip install 'ctload[dali,cuda]'")
     _need("nvidia.dali", "pip install \"ctload[dali]\" (Linux), or take pipeline='reference'")
     from ctload.pipeline.dali import open_dali
 
-    return open_dali(spec, device)
+    return open_dali(spec, device_id)
+
+
+def device_id_of(device: str) -> int | None:
+    """Number of the GPU that "cuda" or "cuda:N" names; None for "cpu".
+
+    Raises:
+        LoaderError: Another text.
+    """
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if found is None:
+        raise LoaderError(f"no device {device!r}; devices are 'cpu', 'cuda' and 'cuda:N'")
+    return None if device == "cpu" else int(found.group(1) or 0)
 
 
 def _need(package: str, remedy: str) -> ModuleType:

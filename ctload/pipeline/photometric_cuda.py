@@ -17,34 +17,37 @@ _MAX_BLOCKS_X = 1024
 
 
 class CudaPhotometric:
-    """Runs the CUDA pass into memory of CuPy's pool, on a stream of its own, and waits for it.
+    """Runs the CUDA pass on one GPU, into memory of CuPy's pool, on a stream of its own, and waits for it.
 
     The stream is a blocking one: work on CUDA's default stream that still reads a batch finishes before its memory
     is written again. A consumer on another stream keeps a reference until that stream is done with the batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device_id: int) -> None:
+        self._device = cupy.cuda.Device(device_id)
         self._module = cupy.RawModule(code=CUDA_SOURCE, options=COMPILE_OPTIONS)
-        self._stream = cupy.cuda.Stream(non_blocking=False)
+        with self._device:
+            self._stream = cupy.cuda.Stream(non_blocking=False)
 
     def allocate(self, num_voxels: int) -> np.ndarray:
         """(num_voxels,) int16, page-locked, so that the copy to the device runs at full speed."""
-        memory = cupy.cuda.alloc_pinned_memory(2 * num_voxels)
+        with self._device:
+            memory = cupy.cuda.alloc_pinned_memory(2 * num_voxels)
         return np.frombuffer(memory, np.int16, num_voxels)
 
     def run(self, volumes: Sequence[Any], plan: BatchPlan, num_channels: int) -> Any:
         """B * C volumes on the device -> cupy.ndarray (B, C * W, D, H, W) float32, finished."""
-        inputs = [cupy.asarray(volume) for volume in volumes]  # __cuda_array_interface__, no copy
-        records = channel_records([array.data.ptr for array in inputs], plan, num_channels)
-        kernel = self._module.get_function(KERNEL_NAMES[inputs[0].dtype.name])
-        num_voxels = int(np.prod(plan.crop_shape))
-        num_blocks = min(-(-num_voxels // (4 * _THREADS_PER_BLOCK)), _MAX_BLOCKS_X)
-        with self._stream:
+        with self._device, self._stream:
+            inputs = [cupy.asarray(volume) for volume in volumes]  # __cuda_array_interface__, no copy
+            records = channel_records([array.data.ptr for array in inputs], plan, num_channels)
+            kernel = self._module.get_function(KERNEL_NAMES[inputs[0].dtype.name])
+            num_voxels = int(np.prod(plan.crop_shape))
+            num_blocks = min(-(-num_voxels // (4 * _THREADS_PER_BLOCK)), _MAX_BLOCKS_X)
             device_records = cupy.asarray(records.view(np.uint8))
             out = cupy.empty((plan.batch_size, num_channels * plan.window.shape[1], *plan.crop_shape), cupy.float32)
             arguments = (device_records, out, np.uint64(num_voxels))
             kernel((num_blocks, len(records)), (_THREADS_PER_BLOCK,), arguments)
-        self._stream.synchronize()
+            self._stream.synchronize()
         return out
 
     def close(self) -> None:

@@ -319,7 +319,7 @@ def test_no_thread_is_left_after_close_or_a_finished_epoch(store: Store) -> None
         ({"pipeline": "fast"}, LoaderError, "no pipeline 'fast'"),
         ({"device": "cuda"}, LoaderError, "to='numpy' is not possible on device='cuda'"),
         ({"device": "cuda", "to": "torch"}, LoaderError, "take pipeline='dali'"),
-        ({"device": "tpu"}, LoaderError, "devices"),
+        ({"device": "tpu"}, LoaderError, "no device .tpu.; devices are"),
         ({"to": "jax"}, LoaderError, "to='jax'"),
         ({"prefetch": 0}, LoaderError, "prefetch needs at least 1"),
         ({"on_corrupt": "skip"}, LoaderError, "'raise' or 'replace'"),
