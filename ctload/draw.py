@@ -54,7 +54,7 @@ def derive_key(seed: int, *parts: int | str) -> np.uint64:
         >>> derive_key(0, "crop", 3, 14) == derive_key(0, "crop", 14, 3)
         np.False_
     """
-    key = mix64(np.uint64(seed & _MASK))
+    key = mix64(np.uint64(int(seed) & _MASK))
     for part in parts:
         number = xxhash.xxh3_64_intdigest(part.encode()) if isinstance(part, str) else int(part) & _MASK
         key = fold_key(np.uint64(key), np.uint64(number))

@@ -36,9 +36,11 @@ class Sampler(Protocol):
         ...
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
+def _check_numbers(batch_size: int, seed: int = 0) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise SamplerError(f"batch_size must be a whole number >= 1 (studies over all ranks), got {batch_size!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise SamplerError(f"seed must be a whole number, got {seed!r}")
 
 
 def _num_batches(eligible: int, batch_size: int, *, way_out: str = "") -> int:
@@ -63,7 +65,7 @@ class SequentialSampler:
     drop_last: bool = True
 
     def __post_init__(self) -> None:
-        _check_batch_size(self.batch_size)
+        _check_numbers(self.batch_size)
 
     def bind(self, studies: Studies) -> BoundSampler:
         num_studies = len(studies)
@@ -101,7 +103,7 @@ class ShuffleSampler:
     units: AlternatingUnits | None = None
 
     def __post_init__(self) -> None:
-        _check_batch_size(self.batch_size)
+        _check_numbers(self.batch_size, self.seed)
 
     def bind(self, studies: Studies) -> BoundSampler:
         if self.units is None:
@@ -165,7 +167,7 @@ class StratifiedSampler:
     small_stratum: str = "error"
 
     def __post_init__(self) -> None:
-        _check_batch_size(self.batch_size)
+        _check_numbers(self.batch_size, self.seed)
         exact_weights(self.quotas)
         if self.small_stratum not in ("error", "repeat"):
             raise SamplerError(f"small_stratum must be 'error' or 'repeat', got {self.small_stratum!r}")

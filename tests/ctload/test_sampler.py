@@ -291,7 +291,13 @@ def test_the_fingerprint_covers_studies_and_fields_and_nothing_else() -> None:
     assert same[0].bind(labelled(40, 1)).fingerprint != prints[0]
 
 
-@pytest.mark.parametrize("batch_size", [0, -4, 2.5, True])
+@pytest.mark.parametrize("seed", [0.5, "1", None, True])
+def test_a_senseless_seed_is_refused(seed) -> None:
+    with pytest.raises(SamplerError, match="seed must be a whole number"):
+        ShuffleSampler(4, seed)
+
+
+@pytest.mark.parametrize("batch_size", [0, -4, 2.5, "8", True])
 def test_a_senseless_batch_size_is_refused(batch_size) -> None:
     for make in (SequentialSampler, lambda size: ShuffleSampler(size, 0)):
         with pytest.raises(SamplerError, match="whole number >= 1"):
