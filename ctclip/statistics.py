@@ -227,7 +227,7 @@ def seed_test(a: Sequence[float], b: Sequence[float], *, paired: bool) -> float:
         return float(2 * stats.t.sf(abs(t), len(differences) - 1))
     if np.ptp(x) == 0 and np.ptp(y) == 0:
         return 1.0 if x[0] == y[0] else 0.0
-    return float(stats.ttest_ind(x, y, equal_var=False)[1])
+    return float(np.asarray(stats.ttest_ind(x, y, equal_var=False))[1])
 
 
 def _structural_components(
