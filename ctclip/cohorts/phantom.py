@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ctclip.cohorts.cohort import SPLITS, Cohort
 from ctclip.cohorts.table import read_table
+from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.errors import KnobError
 from ctclip.phantom.grid import Grid, NativeGrid
 from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.organs import ORGAN_NAMES
-from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.stream import random_stream
 from ctclip.phantom.writer import FORMATS, Row, StudyOrder, write_study
 

@@ -16,7 +16,9 @@ from ctclip.phantom.study import PhantomStudy
 
 VERTEBRAE = {"T9": 206, "T10": 175, "T11": 144, "T12": 112, "L1": 79, "L2": 45, "L3": 10, "L4": -26, "L5": -62}
 SPINE_Y = -70.0
+PSOAS = ((36, -64, 50), (44, -58, -20), (62, -38, -110), (84, 8, -200))
 MUSCLE_MM = 13.0
+HOLE_MM = 15.0  # how far the shells of the body wall reach under the next one
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,16 @@ def paint_frame(scene: Scene, body: Body) -> None:
     wall_x, wall_y = body.half_width + MUSCLE_MM, body.half_depth + MUSCLE_MM
     skin = Look(10, organs.SUBCUTANEOUS)
     under = Look(body.hu("fat"), organs.SUBCUTANEOUS, texture=7, wavelength_mm=14)
-    center = (0.0, 0.0, 0.0)
-    scene.column(center, (wall_x + fat + 2, wall_y + fat + 2, 420), skin, square=0.35)
-    scene.column(center, (wall_x + fat, wall_y + fat, 420), under, square=0.35)
-    _paint_anasarca(scene, body)
-    scene.column(
-        center, (wall_x, wall_y, 420), Look(body.hu("muscle"), organs.MUSCLE, texture=8, wavelength_mm=7), square=0.3
-    )
+    wall = Look(body.hu("muscle"), organs.MUSCLE, texture=8, wavelength_mm=7)
     cavity = Look(body.hu("fat"), organs.CAVITY_FAT, texture=14, wavelength_mm=9)
-    scene.column(center, (body.half_width, body.half_depth, 420), cavity, square=0.25)
+    middle, long = (0.0, 0.0, 0.0), 420.0
+    hole = (wall_x - HOLE_MM, wall_y - HOLE_MM)
+    scene.column(middle, (wall_x + fat + 2, wall_y + fat + 2, long), skin, square=0.35, hole=hole)
+    scene.column(middle, (wall_x + fat, wall_y + fat, long), under, square=0.35, hole=hole)
+    _paint_anasarca(scene, body)
+    inner = (body.half_width - HOLE_MM, body.half_depth - HOLE_MM)
+    scene.column(middle, (wall_x, wall_y, long), wall, square=0.3, hole=inner)
+    scene.column(middle, (body.half_width, body.half_depth, long), cavity, square=0.25)
 
 
 def _paint_anasarca(scene: Scene, body: Body) -> None:
@@ -91,8 +94,8 @@ def paint_back(scene: Scene, body: Body) -> None:
     scale = body.study.patient.scale
     scene.column(body.at(0, -92, 30), (74 * scale, 27 * scale, 400), muscle, square=0.3)
     for side in (1, -1):
-        scene.tube([body.at(36 * side, -64, 50), body.at(44 * side, -58, -20), body.at(62 * side, -38, -110), body.at(84 * side, 8, -200)],
-                   [9, 19, 24, 17], muscle)  # fmt: skip
+        psoas = [body.at(side * x, y, z) for x, y, z in PSOAS]
+        scene.tube(psoas, [9, 19, 24, 17], muscle)
         _paint_pelvis(scene, body, side, muscle)
     bone = Look(body.hu("trabecular") + 40, organs.BONE, texture=40, wavelength_mm=5)
     scene.ellipsoid(body.at(0, -82, -120), (50 * scale, 22 * scale, 52 * scale), bone, turn=rotation(x_deg=-20))
@@ -156,21 +159,21 @@ def paint_spine(scene: Scene, body: Body) -> None:
 
 
 def _paint_vertebra(scene: Scene, body: Body, z: float, trabecular: float, loss_mm: float, bit: int) -> None:
-    """One vertebral body; a loss of height makes it a wedge with a dense band under its upper end plate."""
+    """One vertebral body; a fracture lowers its upper end plate and leaves a dense band under it."""
     scale = body.study.patient.scale
     x, y, middle = body.at(0, SPINE_Y, z)
-    half = 15 * scale
-    is_broken = loss_mm > 0
+    half = 14 * scale
     top = middle + half - loss_mm
     center = (x, y, (top + middle - half) / 2)
     reach = (top - middle + half) / 2
-    clip = (0.0, -0.22, -1.0, -(top + 0.22 * -y) - 0.5) if is_broken else None
-    cortex_bit = bit_of("fracture") if is_broken else -1
-    weaker = 0.55 + 0.45 * min(1.0, trabecular / 170)  # osteopenia thins the cortex as well
-    cortex = Look(body.hu("cortical") * 0.75 * weaker, organs.SPINE, cortex_bit)
-    marrow = Look(trabecular, organs.SPINE, cortex_bit if is_broken else bit, texture=16, wavelength_mm=5)
-    scene.ellipsoid(center, (23 * scale, 17.5 * scale, reach * 1.12), cortex, clip=clip)
-    scene.ellipsoid(center, (21 * scale, 15.5 * scale, reach * 0.98), marrow, clip=clip)
+    is_broken = loss_mm > 0
     if is_broken:
-        band = Look(430, organs.SPINE, bit_of("fracture"))
-        scene.ellipsoid((x, y + 1, top - 4.5), (19 * scale, 14 * scale, 3.2), band)
+        bit = bit_of("fracture")
+    weaker = 0.55 + 0.45 * min(1.0, trabecular / 170)  # osteopenia thins the cortex as well
+    cortex = Look(body.hu("cortical") * 0.75 * weaker, organs.SPINE, bit_of("fracture") if is_broken else -1)
+    marrow = Look(trabecular, organs.SPINE, bit, texture=16, wavelength_mm=5)
+    scene.column(center, (23 * scale, 17.5 * scale, reach), cortex, square=0.3)
+    scene.column(center, (21 * scale, 15.5 * scale, reach - 1.6), marrow, square=0.3)
+    if is_broken:
+        band = Look(430, organs.SPINE, bit)
+        scene.column((x, y, top - 4.0), (20 * scale, 14.5 * scale, 2.4), band, square=0.3)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ctclip.findings import MERLIN_FINDINGS
 from ctclip.phantom import organs
 
-FINDINGS = MERLIN_FINDINGS
+FINDINGS: tuple[str, ...] = MERLIN_FINDINGS
 SEVERITIES = ("mild", "moderate", "severe")
 BOTH = ("right", "left", "bilateral")
 
@@ -118,7 +118,7 @@ CATALOGUE: dict[str, FindingFacts] = {
     ),
     "cardiomegaly": FindingFacts(
         "lower thorax", (organs.HEART,), 0.09, ((138, 146), (146, 158), (158, 172)), "transverse diameter",
-        is_chronic=True, normal_mm=118, source="cardiothoracic ratio over 0.5: Danzer, Am J Med Sci 1919; Gollub et al. 2012",
+        is_chronic=True, normal_mm=118, source="cardiothoracic ratio over 0.5: Danzer, Am J Med Sci 1919",
     ),
     "splenomegaly": FindingFacts(
         "spleen", (organs.SPLEEN,), 0.09, ((132, 142), (142, 160), (160, 185)), "craniocaudal length",
@@ -181,3 +181,4 @@ def bit_of(finding: str) -> int:
 
 INCIDENTAL_SECTIONS = {"adrenal_nodule": "adrenal glands", "uterine_fibroid": "pelvic"}
 """Abnormalities outside the thirty, so that every section has abnormal studies; rendered and reported alike."""
+INCIDENTAL_SIZES_MM = {"adrenal_nodule": (12.0, 26.0), "uterine_fibroid": (25.0, 60.0)}

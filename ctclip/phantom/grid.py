@@ -63,7 +63,7 @@ def grid_of(study: PhantomStudy, grid: Grid | NativeGrid) -> Grid:
     if isinstance(grid, Grid):
         return grid
     rng = study.study_stream("native grid")
-    slice_mm = float(rng.choice(SLICES_MM)) * 512 / grid.matrix
+    slice_mm = float(rng.choice(SLICES_MM))
     pixel_mm = round(float(rng.uniform(380, 460)) / grid.matrix, 4)
     return Grid((round(rng.uniform(400, 460) / slice_mm), grid.matrix, grid.matrix), (slice_mm, pixel_mm, pixel_mm))
 

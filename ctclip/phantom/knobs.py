@@ -22,6 +22,9 @@ DEMO_PREVALENCE: dict[str, float] = {
     "metastatic_disease": 0.3, "abdominal_aortic_aneurysm": 0.25, "osteopenia": 0.35,
 }  # fmt: skip
 
+DEMO_EFFECT = {"renal_cyst": 1.6, "metastatic_disease": 1.6, "atherosclerosis": 1.8, "hydronephrosis": 1.6}
+"""Effects of what stays small at 6 mm voxels; the demo's other findings have 1.3."""
+
 
 def realistic_prevalence() -> dict[str, float]:
     """The catalogue's prevalences."""
@@ -112,7 +115,7 @@ class Knobs:
         """Seventeen common, strong findings that show at 6 to 7 mm; the other thirteen are absent."""
         return cls(
             prevalence={**dict.fromkeys(FINDINGS, 0.0), **DEMO_PREVALENCE},
-            effect=dict.fromkeys(DEMO_PREVALENCE, 1.3),
+            effect={**dict.fromkeys(DEMO_PREVALENCE, 1.3), **DEMO_EFFECT},
             severity=(0.0, 0.5, 0.5),
             normal_share=0.12,
             phases=(0.0, 0.0, 1.0),

@@ -14,7 +14,7 @@ import numpy as np
 from ctclip.phantom.catalogue import CATALOGUE, FINDINGS
 from ctclip.phantom.stream import random_stream
 
-FACTORS = ("vessels", "overload", "portal", "cancer", "acute")
+FACTORS: tuple[str, ...] = ("vessels", "overload", "portal", "cancer", "acute")
 LOADINGS: dict[str, dict[str, float]] = {
     "atherosclerosis": {"vessels": 0.75},
     "coronary_calcification": {"vessels": 0.7},
@@ -64,9 +64,9 @@ def draw_present(
         normal_share: Share of patients without any finding.
         is_male: Sex of the patient.
     """
-    chronic = random_stream(seed, patient, "chronic")
-    if chronic.random() < normal_share:
+    if is_free_of_findings(seed, patient, normal_share):
         return ()
+    chronic = random_stream(seed, patient, "chronic")
     lasting = dict(zip(FACTORS, chronic.standard_normal(len(FACTORS)), strict=True))
     lasting_own = dict(zip(FINDINGS, chronic.standard_normal(len(FINDINGS)), strict=True))
     acute_own = dict(
@@ -82,6 +82,11 @@ def draw_present(
         if is_possible and share > 0 and (share >= 1 or score > NormalDist().inv_cdf(1 - share)):
             present.append(finding)
     return tuple(present)
+
+
+def is_free_of_findings(seed: int, patient: int, normal_share: float) -> bool:
+    """Whether a patient is one of those without any finding."""
+    return bool(random_stream(seed, patient, "normal").random() < normal_share)
 
 
 def conditional_prevalence(finding: str, prevalence: Mapping[str, float], normal_share: float) -> float:

@@ -8,149 +8,61 @@ sampled on a sub-grid, so that a 3 mm stone in a 6 mm voxel has the partial volu
 """
 
 import math
+from functools import lru_cache
 
 import numba
 import numpy as np
 
-ELLIPSOID, CAPSULE, COLUMN = 0, 1, 2
+from ctclip.phantom.distance import (
+    CAPSULE,
+    CENTER,
+    COLUMN,
+    FINDING,
+    HU,
+    KIND,
+    OPACITY,
+    ORGAN,
+    PHASES,
+    RADII,
+    RETICULAR,
+    ROTATION,
+    TEXTURE,
+    WAVELENGTH,
+    half_extent,
+    signed_distance,
+)
+from ctclip.phantom.stream import random_stream
 
-# Columns of a row. A capsule keeps its second end in RADII and its two radii in ROTATION[0:2].
-KIND = 0
-CENTER = 1
-RADII = 4
-ROTATION = 7
-DEFORM = 16
-PHASES = 17
-HU = 20
-TEXTURE = 21
-WAVELENGTH = 22
-RETICULAR = 23
-CLIP = 24  # three numbers of the normal, then the offset: kept where normal . p >= offset
-OPACITY = 28
-ORGAN = 29  # -1 keeps the label below
-FINDING = 30  # bit, -1 for none
-NUM_COLUMNS = 31
-
-FAR = 1e6
+PERIOD, MASK = 32, 31  # of the noise lattice
+# The signed distance of an ellipsoid may overstate the true one (at its tips), so steps along a line are shorter.
+SAFE_STEP, CAPSULE_STEP = 0.5, 0.9
 
 
-@numba.njit(cache=True, inline="always")
-def _lattice(ix: int, iy: int, iz: int) -> float:
-    """A value in [-1, 1) of a lattice point, by an integer hash (multipliers of MurmurHash3's finaliser)."""
-    h = (ix * 73856093) ^ (iy * 19349663) ^ (iz * 83492791)
-    h &= 0xFFFFFFFF
-    h ^= h >> 16
-    h = (h * 0x85EBCA6B) & 0xFFFFFFFF
-    h ^= h >> 13
-    h = (h * 0xC2B2AE35) & 0xFFFFFFFF
-    h ^= h >> 16
-    return h / 2147483648.0 - 1.0
+@lru_cache(maxsize=1)
+def noise_table() -> np.ndarray:
+    """(32, 32, 32) float32 in [-1, 1): the lattice of the value noise; it repeats every 32 wavelengths."""
+    return random_stream(0, "noise table").uniform(-1, 1, (PERIOD, PERIOD, PERIOD)).astype(np.float32)
 
 
 @numba.njit(cache=True)
-def value_noise(x: float, y: float, z: float) -> float:
+def value_noise(table: np.ndarray, x: float, y: float, z: float) -> float:
     """Smooth noise in [-1, 1]: random values on the integer lattice, interpolated trilinearly (value noise)."""
-    ix, iy, iz = int(math.floor(x)), int(math.floor(y)), int(math.floor(z))
+    ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)
     fx, fy, fz = x - ix, y - iy, z - iz
-    total = 0.0
-    for corner in range(8):
-        dx, dy, dz = corner & 1, (corner >> 1) & 1, corner >> 2
-        weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz)
-        total += weight * _lattice(ix + dx, iy + dy, iz + dz)
-    return total
-
-
-@numba.njit(cache=True)
-def _ellipsoid(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
-    u = row[ROTATION] * dx + row[ROTATION + 1] * dy + row[ROTATION + 2] * dz
-    v = row[ROTATION + 3] * dx + row[ROTATION + 4] * dy + row[ROTATION + 5] * dz
-    w = row[ROTATION + 6] * dx + row[ROTATION + 7] * dy + row[ROTATION + 8] * dz
-    a, b, c = row[RADII], row[RADII + 1], row[RADII + 2]
-    un, vn, wn = u / a, v / b, w / c
-    k0 = math.sqrt(un * un + vn * vn + wn * wn)
-    amplitude = row[DEFORM]
-    if amplitude > 0.0:
-        if k0 > 1.0 + 2 * amplitude:
-            return (k0 - 1.0 - amplitude) * min(a, b, c)
-        bumps = (
-            math.sin(2.7 * un + row[PHASES])
-            + math.sin(3.1 * vn + row[PHASES + 1])
-            + math.sin(2.9 * wn + row[PHASES + 2])
-        )
-        k0 /= 1.0 + amplitude * bumps / 3.0
-    if k0 < 1e-6:
-        return -min(a, b, c)
-    un, vn, wn = un / a, vn / b, wn / c
-    k1 = math.sqrt(un * un + vn * vn + wn * wn)
-    return k0 * (k0 - 1.0) / k1
-
-
-@numba.njit(cache=True)
-def _capsule(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
-    bx, by, bz = row[RADII] - row[CENTER], row[RADII + 1] - row[CENTER + 1], row[RADII + 2] - row[CENTER + 2]
-    length2 = bx * bx + by * by + bz * bz
-    t = 0.0 if length2 == 0.0 else min(1.0, max(0.0, (dx * bx + dy * by + dz * bz) / length2))
-    ex, ey, ez = dx - t * bx, dy - t * by, dz - t * bz
-    radius = row[ROTATION] + t * (row[ROTATION + 1] - row[ROTATION])
-    return math.sqrt(ex * ex + ey * ey + ez * ez) - radius
-
-
-@numba.njit(cache=True)
-def _column(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
-    """An upright column; DEFORM blends its cross-section from ellipse (0) to squircle (1), PHASES[0] is a waist."""
-    half = row[RADII + 2]
-    waist = 1.0 + row[PHASES] * (dz / half) ** 2
-    u, v = dx / (row[RADII] * waist), dy / (row[RADII + 1] * waist)
-    u2, v2 = u * u, v * v
-    square = row[DEFORM]
-    k = (1.0 - square) * math.sqrt(u2 + v2) + square * math.sqrt(math.sqrt(u2 * u2 + v2 * v2))
-    side = -min(row[RADII], row[RADII + 1])
-    if k > 1e-6:
-        side = math.sqrt(dx * dx + dy * dy) * (1.0 - 1.0 / k)
-    return max(side, abs(dz) - half)
-
-
-@numba.njit(cache=True)
-def signed_distance(row: np.ndarray, x: float, y: float, z: float) -> float:
-    """About how far (mm) a point lies outside the shape; below 0 inside. Ellipsoids: k0 (k0 - 1) / k1 (I. Quilez)."""
-    dx, dy, dz = x - row[CENTER], y - row[CENTER + 1], z - row[CENTER + 2]
-    if row[KIND] == ELLIPSOID:
-        distance = _ellipsoid(row, dx, dy, dz)
-    elif row[KIND] == CAPSULE:
-        distance = _capsule(row, dx, dy, dz)
-    else:
-        distance = _column(row, dx, dy, dz)
-    if row[CLIP] != 0.0 or row[CLIP + 1] != 0.0 or row[CLIP + 2] != 0.0:
-        beyond = row[CLIP + 3] - (row[CLIP] * x + row[CLIP + 1] * y + row[CLIP + 2] * z)
-        distance = max(distance, beyond)
-    return distance
-
-
-@numba.njit(cache=True)
-def _half_extent(row: np.ndarray, out: np.ndarray) -> None:
-    """Half extents (mm, patient axes) of a box around the shape, about CENTER."""
-    for axis in range(3):
-        if row[KIND] == ELLIPSOID:
-            total = 0.0
-            for k in range(3):
-                total += (row[ROTATION + 3 * k + axis] * row[RADII + k]) ** 2
-            out[axis] = math.sqrt(total) * (1.0 + row[DEFORM])
-        elif row[KIND] == CAPSULE:
-            out[axis] = abs(row[RADII + axis] - row[CENTER + axis]) + max(row[ROTATION], row[ROTATION + 1])
-        else:
-            out[axis] = row[RADII + axis] * (1.0 + max(0.0, row[PHASES]) if axis < 2 else 1.0)
+    x0, y0, z0 = ix & MASK, iy & MASK, iz & MASK
+    x1, y1, z1 = (ix + 1) & MASK, (iy + 1) & MASK, (iz + 1) & MASK
+    low = (1 - fy) * ((1 - fx) * table[z0, y0, x0] + fx * table[z0, y0, x1])
+    low += fy * ((1 - fx) * table[z0, y1, x0] + fx * table[z0, y1, x1])
+    high = (1 - fy) * ((1 - fx) * table[z1, y0, x0] + fx * table[z1, y0, x1])
+    high += fy * ((1 - fx) * table[z1, y1, x0] + fx * table[z1, y1, x1])
+    return (1 - fz) * low + fz * high
 
 
 @numba.njit(cache=True)
 def _coverage(row: np.ndarray, matrix: np.ndarray, x: float, y: float, z: float, half: float, sub: np.ndarray) -> float:
-    """Share of the voxel around (x, y, z) that the shape fills."""
-    distance = signed_distance(row, x, y, z)
-    if distance >= half:
-        return 0.0
-    if distance <= -half:
-        return 1.0
+    """Share of the voxel around (x, y, z) that the shape fills, from sub[0] x sub[1] x sub[2] points."""
     nz, ny, nx = sub[0], sub[1], sub[2]
-    width = 2.0 * half / max(nz, ny, nx) * 0.6
+    width = 1.2 * half / max(nz, ny, nx)
     total = 0.0
     for a in range(nz):
         oz = (a + 0.5) / nz - 0.5
@@ -166,37 +78,27 @@ def _coverage(row: np.ndarray, matrix: np.ndarray, x: float, y: float, z: float,
 
 
 @numba.njit(cache=True)
-def _paint_voxel(row, coverage, x, y, z, hu, organ, finding):
-    """The voxel's new (hu, organ, finding bits) under one shape that covers `coverage` of it."""
-    value = row[HU]
-    if row[TEXTURE] != 0.0 or row[RETICULAR] != 0.0:
-        scale = 1.0 / row[WAVELENGTH]
-        noise = value_noise(x * scale + row[PHASES], y * scale + row[PHASES + 1], z * scale + row[PHASES + 2])
-        value += row[TEXTURE] * noise
-        if row[RETICULAR] > 0.0:
-            coverage *= max(0.0, 1.0 - abs(noise) / row[RETICULAR])
-    opacity = coverage * row[OPACITY]
-    hu = (1.0 - opacity) * hu + opacity * value
-    if coverage >= 0.5:
-        if row[ORGAN] >= 0.0:
-            organ = np.uint8(row[ORGAN])
-            finding = np.uint32(0)
-        if row[FINDING] >= 0.0:
-            finding |= np.uint32(1) << np.uint32(row[FINDING])
-    return hu, organ, finding
+def _textured(row, table, coverage, x, y, z):
+    """(HU, coverage) of a textured shape at a point."""
+    s = 1.0 / row[WAVELENGTH]
+    noise = value_noise(table, x * s + row[PHASES], y * s + row[PHASES + 1], z * s + row[PHASES + 2])
+    if row[RETICULAR] > 0.0:
+        coverage *= max(0.0, 1.0 - abs(noise) / row[RETICULAR])
+    return row[HU] + row[TEXTURE] * noise, coverage
 
 
 @numba.njit(cache=True)
 def _index_range(row, from_patient, shape, extent, start, stop):
-    _half_extent(row, extent)
+    """The half-open box of voxels, [start, stop), that the shape can reach."""
+    half_extent(row, extent)
     for axis in range(3):
         middle = from_patient[axis, 3]
         reach = 0.0
         for k in range(3):
             middle += from_patient[axis, k] * row[CENTER + k]
             reach += abs(from_patient[axis, k]) * extent[k]
-        start[axis] = max(0, int(math.floor(middle - reach - 0.5)))
-        stop[axis] = min(shape[axis], int(math.ceil(middle + reach + 0.5)) + 1)
+        start[axis] = max(0, math.floor(middle - reach - 0.5))
+        stop[axis] = min(shape[axis], math.ceil(middle + reach + 0.5) + 1)
 
 
 @numba.njit(cache=True)
@@ -207,51 +109,126 @@ def _samples(row, spacing, sub):
     else:
         least = min(row[RADII], row[RADII + 1], row[RADII + 2])
     for axis in range(3):
-        sub[axis] = min(4, max(1, int(math.ceil(1.2 * spacing[axis] / max(least, 0.5)))))
+        sub[axis] = min(4, max(1, math.ceil(1.2 * spacing[axis] / max(least, 0.5))))
         if spacing[axis] > 1.6 * min(spacing[0], spacing[1], spacing[2]):
             sub[axis] = max(sub[axis], 2)
 
 
 @numba.njit(cache=True)
-def paint(rows, over, to_patient, from_patient, spacing, hu, organs, findings):
+def _paint_line(row, over, table, m, iz, iy, begin, end, half, step_mm, sub, hu, organs, findings, best):
+    """Paint one line of voxels along x. Where the surface is far, whole runs are skipped or filled at once.
+
+    `best` keeps (coverage, z, y, x) of the fullest voxel and, last, whether one was half covered.
+    """
+    step = (CAPSULE_STEP if row[KIND] == CAPSULE else SAFE_STEP) / step_mm
+    ix = begin
+    while ix < end:
+        x = m[0, 0] * iz + m[0, 1] * iy + m[0, 2] * ix + m[0, 3]
+        y = m[1, 0] * iz + m[1, 1] * iy + m[1, 2] * ix + m[1, 3]
+        z = m[2, 0] * iz + m[2, 1] * iy + m[2, 2] * ix + m[2, 3]
+        distance = signed_distance(row, x, y, z)
+        run = 1 + int(max(0.0, abs(distance) - half) * step)
+        if distance < half:
+            share = 1.0 if distance <= -half else _coverage(row, m, x, y, z, half, sub)
+            if share > 0.0:
+                stop = min(ix + run, end)
+                _fill(row, over, table, m, iz, iy, ix, stop, share, hu, organs, findings, best)
+        ix += run
+
+
+@numba.njit(cache=True)
+def _fill(row, over, table, m, iz, iy, begin, end, share, hu, organs, findings, best):
+    """Paint the voxels [begin, end) of a line, of each of which the shape fills `share`."""
+    is_textured = row[TEXTURE] != 0.0 or row[RETICULAR] != 0.0
+    organ = int(row[ORGAN])
+    bit = np.uint32(1) << np.uint32(row[FINDING]) if row[FINDING] >= 0.0 else np.uint32(0)
+    value, coverage = row[HU], share
+    for ix in range(begin, end):
+        if (over >> np.int64(organs[iz, iy, ix])) & 1 == 0:
+            continue
+        if is_textured:
+            x = m[0, 0] * iz + m[0, 1] * iy + m[0, 2] * ix + m[0, 3]
+            y = m[1, 0] * iz + m[1, 1] * iy + m[1, 2] * ix + m[1, 3]
+            z = m[2, 0] * iz + m[2, 1] * iy + m[2, 2] * ix + m[2, 3]
+            value, coverage = _textured(row, table, share, x, y, z)
+        if coverage > best[0]:
+            best[0], best[1], best[2], best[3] = coverage, iz, iy, ix
+        mix = coverage * row[OPACITY]
+        hu[iz, iy, ix] = (1.0 - mix) * hu[iz, iy, ix] + mix * value
+        if coverage < 0.5:
+            continue
+        best[4] = 1.0
+        if organ >= 0:
+            organs[iz, iy, ix] = organ
+            findings[iz, iy, ix] = 0
+        findings[iz, iy, ix] |= bit
+
+
+@numba.njit(cache=True)
+def _paint_column(row, over, table, m, start, stop, half, spacing, hu, organs, findings, best):
+    """Paint a column. Patient z runs along the slices (`pose` turns about z alone), so one slice serves for all."""
+    plane = np.zeros((stop[1] - start[1], stop[2] - start[2]))
+    flat = np.array((1, 2, 2))
+    for iy in range(start[1], stop[1]):
+        for ix in range(start[2], stop[2]):
+            x = m[0, 1] * iy + m[0, 2] * ix + m[0, 3]
+            y = m[1, 1] * iy + m[1, 2] * ix + m[1, 3]
+            distance = signed_distance(row, x, y, row[CENTER + 2])
+            share = 1.0 if distance <= -half else 0.0
+            if abs(distance) < half:
+                share = _coverage(row, m, x, y, row[CENTER + 2], half, flat)
+            plane[iy - start[1], ix - start[2]] = share
+    for iz in range(start[0], stop[0]):
+        z = m[2, 0] * iz + m[2, 3]
+        inside = min(1.0, max(0.0, 0.5 + (row[RADII + 2] - abs(z - row[CENTER + 2])) / spacing[0]))
+        for iy in range(start[1], stop[1]):
+            line = plane[iy - start[1]]
+            ix = 0
+            while ix < line.shape[0]:
+                end = ix + 1
+                while end < line.shape[0] and line[end] == line[ix]:
+                    end += 1
+                if line[ix] * inside > 0.0:
+                    begin, stop_x = start[2] + ix, start[2] + end
+                    _fill(row, over, table, m, iz, iy, begin, stop_x, line[ix] * inside, hu, organs, findings, best)
+                ix = end
+
+
+@numba.njit(cache=True)
+def paint(rows, over, table, to_patient, from_patient, spacing, hu, organs, findings):
     """Paint all rows, in order, into `hu`, `organs` and `findings`.
+
+    A finding's shape that fills no voxel by half marks the one that it fills most, so that a small one has a mask.
 
     Args:
         rows: (N, NUM_COLUMNS) float64.
         over: (N,) int64; bit k set allows the row to paint where the organ label is k.
-        to_patient, from_patient: (3, 4) float64, index (z, y, x) <-> patient (x, y, z) mm.
+        table: `noise_table()`.
+        to_patient: (3, 4) float64, index (z, y, x) -> patient (x, y, z) mm.
+        from_patient: (3, 4) float64, its inverse.
         spacing: (3,) float64 mm, (z, y, x).
         hu: (D, H, W) float32, painted in place.
         organs: (D, H, W) uint8, painted in place.
         findings: (D, H, W) uint32 bits, painted in place.
     """
-    extent = np.zeros(3)
-    start = np.zeros(3, np.int64)
-    stop = np.zeros(3, np.int64)
-    sub = np.ones(3, np.int64)
-    m = to_patient
+    extent, best = np.zeros(3), np.zeros(5)
+    start, stop, sub = np.zeros(3, np.int64), np.zeros(3, np.int64), np.ones(3, np.int64)
     half = 0.5 * math.sqrt(spacing[0] ** 2 + spacing[1] ** 2 + spacing[2] ** 2)
     for n in range(rows.shape[0]):
         row = rows[n]
         _index_range(row, from_patient, hu.shape, extent, start, stop)
+        if np.any(start >= stop):
+            continue
         _samples(row, spacing, sub)
-        best, best_z, best_y, best_x, is_marked = 0.02, -1, -1, -1, False
+        best[0], best[4] = 0.02, 0.0
+        if row[KIND] == COLUMN:
+            _paint_column(row, over[n], table, to_patient, start, stop, half, spacing, hu, organs, findings, best)
+            continue
         for iz in range(start[0], stop[0]):
             for iy in range(start[1], stop[1]):
-                for ix in range(start[2], stop[2]):
-                    if (over[n] >> np.int64(organs[iz, iy, ix])) & 1 == 0:
-                        continue
-                    x = m[0, 0] * iz + m[0, 1] * iy + m[0, 2] * ix + m[0, 3]
-                    y = m[1, 0] * iz + m[1, 1] * iy + m[1, 2] * ix + m[1, 3]
-                    z = m[2, 0] * iz + m[2, 1] * iy + m[2, 2] * ix + m[2, 3]
-                    coverage = _coverage(row, m, x, y, z, half, sub)
-                    if coverage <= 0.0:
-                        continue
-                    if coverage > best:
-                        best, best_z, best_y, best_x = coverage, iz, iy, ix
-                    is_marked |= coverage >= 0.5
-                    hu[iz, iy, ix], organs[iz, iy, ix], findings[iz, iy, ix] = _paint_voxel(
-                        row, coverage, x, y, z, hu[iz, iy, ix], organs[iz, iy, ix], findings[iz, iy, ix]
-                    )
-        if row[FINDING] >= 0.0 and not is_marked and best_z >= 0:
-            findings[best_z, best_y, best_x] |= np.uint32(1) << np.uint32(row[FINDING])
+                _paint_line(
+                    row, over[n], table, to_patient, iz, iy, start[2], stop[2], half, spacing[2], sub,
+                    hu, organs, findings, best,
+                )  # fmt: skip
+        if row[FINDING] >= 0.0 and best[4] == 0.0 and best[0] > 0.02:
+            findings[int(best[1]), int(best[2]), int(best[3])] |= np.uint32(1) << np.uint32(row[FINDING])

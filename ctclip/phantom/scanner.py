@@ -36,7 +36,9 @@ def paint_table(study, hu, labels, bits, to_patient, spacing) -> None:
     scene.column(center, radii, Look(-180, organs.TABLE), square=0.6)
     scene.column(center, (226.0, 12.0, 420.0), Look(-920, organs.TABLE), square=0.6)
     rows, over = scene.packed()
-    raster.paint(rows, over, to_patient[:3], np.linalg.inv(to_patient)[:3], spacing, hu, labels, bits)
+    raster.paint(
+        rows, over, raster.noise_table(), to_patient[:3], np.linalg.inv(to_patient)[:3], spacing, hu, labels, bits
+    )
 
 
 def noise_hu(spacing_mm: tuple[float, float, float], *, is_sharp: bool) -> float:

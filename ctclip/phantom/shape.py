@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctclip.phantom import raster
+from ctclip.phantom import distance
 
 ANYWHERE = -1  # all bits set
 KEEP = -1
 
-Point = tuple[float, float, float]
+Vector = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Scene:
 
     def ellipsoid(
         self,
-        center: Sequence[float],
-        radii: Sequence[float],
+        center: Vector,
+        radii: Vector,
         look: Look,
         *,
         turn: np.ndarray | None = None,
         deform: float = 0.0,
-        phases: Sequence[float] = (0.0, 0.0, 0.0),
-        clip: Sequence[float] | None = None,
+        phases: Vector = (0.0, 0.0, 0.0),
+        clip: Vector | None = None,
     ) -> None:
         """Add an ellipsoid.
 
@@ -91,62 +91,76 @@ class Scene:
             phases: Phases of the bumps and of the texture.
             clip: (nx, ny, nz, offset): only where n . p >= offset remains.
         """
-        row = self._start(raster.ELLIPSOID, center, look, clip)
-        row[raster.RADII : raster.RADII + 3] = np.maximum(radii, 0.3)
+        row = self._start(distance.ELLIPSOID, center, look, clip)
+        row[distance.RADII : distance.RADII + 3] = np.maximum(radii, 0.3)
         local = np.eye(3) if turn is None else turn.T
-        row[raster.ROTATION : raster.ROTATION + 9] = local.ravel()
-        row[raster.DEFORM] = deform
-        row[raster.PHASES : raster.PHASES + 3] = phases
+        row[distance.ROTATION : distance.ROTATION + 9] = local.ravel()
+        row[distance.DEFORM] = deform
+        row[distance.PHASES : distance.PHASES + 3] = phases
         self._rows.append(row)
 
     def capsule(
         self,
-        begin: Sequence[float],
-        end: Sequence[float],
+        begin: Vector,
+        end: Vector,
         radius_mm: float | tuple[float, float],
         look: Look,
         *,
-        clip: Sequence[float] | None = None,
+        clip: Vector | None = None,
     ) -> None:
         """Add a tube with round ends from `begin` to `end`; two radii make it taper."""
-        row = self._start(raster.CAPSULE, begin, look, clip)
-        row[raster.RADII : raster.RADII + 3] = end
+        row = self._start(distance.CAPSULE, begin, look, clip)
+        row[distance.RADII : distance.RADII + 3] = end
         radii = (radius_mm, radius_mm) if isinstance(radius_mm, (int, float)) else radius_mm
-        row[raster.ROTATION : raster.ROTATION + 2] = np.maximum(radii, 0.3)
+        row[distance.ROTATION : distance.ROTATION + 2] = np.maximum(radii, 0.3)
         self._rows.append(row)
 
-    def tube(self, points: Sequence[Sequence[float]], radii_mm: float | Sequence[float], look: Look) -> None:
+    def tube(self, points: Sequence[Vector] | np.ndarray, radii_mm: float | Vector, look: Look) -> None:
         """Add capsules along a polyline, with one radius or one per point."""
         radii = [radii_mm] * len(points) if isinstance(radii_mm, (int, float)) else list(radii_mm)
         for k in range(len(points) - 1):
             self.capsule(points[k], points[k + 1], (radii[k], radii[k + 1]), look)
 
     def column(
-        self, center: Sequence[float], radii: Sequence[float], look: Look, *, square: float, waist: float = 0.0
+        self,
+        center: Vector,
+        radii: Vector,
+        look: Look,
+        *,
+        square: float,
+        hole: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        """Add an upright column of half length radii[2]; `square` in [0, 1] flattens it, `waist` widens its ends."""
-        row = self._start(raster.COLUMN, center, look, None)
-        row[raster.RADII : raster.RADII + 3] = radii
-        row[raster.DEFORM] = square
-        row[raster.PHASES] = waist
+        """Add an upright column of half length radii[2].
+
+        Args:
+            center: mm.
+            radii: Half axes along x and y, and half length, mm.
+            look: Its material.
+            square: Squareness of the cross-section, from ellipse (0) to fourth-power oval (1).
+            hole: Half axes, mm, of a core that is left as it is: what a later column covers need not be painted.
+        """
+        row = self._start(distance.COLUMN, center, look, None)
+        row[distance.RADII : distance.RADII + 3] = radii
+        row[distance.DEFORM] = square
+        row[distance.ROTATION : distance.ROTATION + 2] = hole
         self._rows.append(row)
 
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows (N, NUM_COLUMNS) float64 and the bits of where each may paint, (N,) int64."""
         return np.array(self._rows), np.array(self._over, np.int64)
 
-    def _start(self, kind: int, center: Sequence[float], look: Look, clip: Sequence[float] | None) -> np.ndarray:
-        row = np.zeros(raster.NUM_COLUMNS)
-        row[raster.KIND] = kind
-        row[raster.CENTER : raster.CENTER + 3] = center
-        row[raster.HU] = look.hu
-        row[raster.TEXTURE] = look.texture
-        row[raster.WAVELENGTH] = look.wavelength_mm
-        row[raster.RETICULAR] = look.reticular
-        row[raster.OPACITY] = look.opacity
-        row[raster.ORGAN] = look.organ
-        row[raster.FINDING] = look.finding
+    def _start(self, kind: int, center: Vector, look: Look, clip: Vector | None) -> np.ndarray:
+        row = np.zeros(distance.NUM_COLUMNS)
+        row[distance.KIND] = kind
+        row[distance.CENTER : distance.CENTER + 3] = center
+        row[distance.HU] = look.hu
+        row[distance.TEXTURE] = look.texture
+        row[distance.WAVELENGTH] = look.wavelength_mm
+        row[distance.RETICULAR] = look.reticular
+        row[distance.OPACITY] = look.opacity
+        row[distance.ORGAN] = look.organ
+        row[distance.FINDING] = look.finding
         if clip is not None:
-            row[raster.CLIP : raster.CLIP + 4] = clip
+            row[distance.CLIP : distance.CLIP + 4] = clip
         self._over.append(over_bits(look.over))
         return row

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctclip.phantom.catalogue import CATALOGUE, INCIDENTAL_SECTIONS, SEVERITIES
+from ctclip.phantom.catalogue import CATALOGUE, INCIDENTAL_SIZES_MM, SEVERITIES
 from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.organs import PHASES
-from ctclip.phantom.prevalence import MALE_SHARE, draw_present
+from ctclip.phantom.prevalence import MALE_SHARE, draw_present, is_free_of_findings
 from ctclip.phantom.stream import random_stream
 
 
@@ -150,14 +150,6 @@ def draw_study(seed: int, patient: Patient, index: int, knobs: Knobs) -> Phantom
         prevalence=knobs.prevalence, normal_share=knobs.normal_share, is_male=patient.is_male,
     )  # fmt: skip
     rng = random_stream(seed, patient.index, index, "protocol")
-    incidental_rng = random_stream(seed, patient.index, "incidental")
-    sizes = {"adrenal_nodule": (12.0, 26.0), "uterine_fibroid": (25.0, 60.0)}
-    chances = incidental_rng.random((len(INCIDENTAL_SECTIONS), 2))
-    incidentals = {
-        name: sizes[name][0] + float(chance[1]) * (sizes[name][1] - sizes[name][0])
-        for name, chance in zip(INCIDENTAL_SECTIONS, chances, strict=True)
-        if chance[0] < knobs.incidental_share and not (name == "uterine_fibroid" and patient.is_male)
-    }
     return PhantomStudy(
         seed=seed,
         patient=patient,
@@ -167,8 +159,21 @@ def draw_study(seed: int, patient: Patient, index: int, knobs: Knobs) -> Phantom
         noise=knobs.noise,
         variation=knobs.variation,
         lesions={finding: draw_lesion(seed, patient, index, finding, knobs) for finding in present},
-        incidentals=incidentals,
+        incidentals=draw_incidentals(seed, patient, knobs),
     )
+
+
+def draw_incidentals(seed: int, patient: Patient, knobs: Knobs) -> dict[str, float]:
+    """Sizes (mm) of the abnormalities outside the thirty; they stay with the patient, and normal patients have none."""
+    if is_free_of_findings(seed, patient.index, knobs.normal_share):
+        return {}
+    rng = random_stream(seed, patient.index, "incidental")
+    drawn = {}
+    for name, (low, high) in INCIDENTAL_SIZES_MM.items():
+        chance, size = rng.random(), rng.uniform(low, high)
+        if chance < knobs.incidental_share and not (name == "uterine_fibroid" and patient.is_male):
+            drawn[name] = round(float(size), 1)
+    return drawn
 
 
 def draw_lesion(seed: int, patient: Patient, index: int, finding: str, knobs: Knobs) -> Lesion:

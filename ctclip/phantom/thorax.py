@@ -113,7 +113,7 @@ def _paint_valve(scene: Scene, body: Body, center) -> None:
         return
     rng = body.study.stream("valve")
     look = Look(rng.uniform(600, 900), finding=bit_of("aortic_valve_calcification"))
-    middle = np.array(center) + (4, 2, 16)
+    middle = np.array(center) + np.array((4, 2, 16))
     for _ in range(3):
         point = middle + rng.uniform(-0.35, 0.35, 3) * lesion.size_mm
         scene.ellipsoid(

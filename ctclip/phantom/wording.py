@@ -74,14 +74,16 @@ WORDINGS: dict[str, Wording] = {
          "There is {severity} anasarca with subcutaneous edema."),
         ("No anasarca.", "No body wall edema."), ("Anasarca.", "{severity} anasarca.")),
     "hiatal_hernia": Wording(
-        ("{extent} hiatal hernia.", "There is a {extent} hiatal hernia, {size} across.", "Hiatal hernia measuring {size}."),
+        ("{extent} hiatal hernia.", "There is a {extent} hiatal hernia, {size} across.",
+         "Hiatal hernia measuring {size}."),
         ("No hiatal hernia.",), ("{extent} hiatal hernia.",)),
     "lymphadenopathy": Wording(
         ("{site} lymphadenopathy up to {size} in short axis.", "Enlarged {site} lymph nodes, the largest {size}.",
          "There is {severity} {site} lymphadenopathy."),
         ("No lymphadenopathy.", "No enlarged lymph nodes."), ("{site} lymphadenopathy.",)),
     "prostatomegaly": Wording(
-        ("Prostatomegaly, {size} in width.", "The prostate is enlarged, measuring {size}.", "{severity} prostatomegaly."),
+        ("Prostatomegaly, {size} in width.", "The prostate is enlarged, measuring {size}.",
+         "{severity} prostatomegaly."),
         ("No prostatomegaly.", "The prostate is not enlarged."), ("Prostatomegaly.",)),
     "biliary_ductal_dilation": Wording(
         ("{severity} biliary ductal dilation, common duct {size}.",
@@ -104,14 +106,16 @@ WORDINGS: dict[str, Wording] = {
          "There is {severity} calcified atherosclerosis."),
         ("No atherosclerosis.", "No significant atherosclerotic calcification."), ("{severity} atherosclerosis.",)),
     "ascites": Wording(
-        ("{severity} ascites.", "There is {extent} volume ascites.", "{extent} amount of free fluid, consistent with ascites."),
+        ("{severity} ascites.", "There is {extent} volume ascites.",
+         "{extent} amount of free fluid, consistent with ascites."),
         ("No ascites.", "No ascites or free fluid."), ("{severity} ascites.", "Ascites.")),
     "pleural_effusion": Wording(
         ("{extent} {side} pleural effusion{s}.", "There {is} {extent} {side} pleural effusion{s}, {size} deep.",
          "{side} pleural effusion{s}."),
         ("No pleural effusion.", "No pleural effusions."), ("{extent} {side} pleural effusion{s}.",)),
     "hepatic_steatosis": Wording(
-        ("{severity} hepatic steatosis.", "Diffuse hepatic steatosis.", "Fatty liver, consistent with hepatic steatosis.",
+        ("{severity} hepatic steatosis.", "Diffuse hepatic steatosis.",
+         "Fatty liver, consistent with hepatic steatosis.",
          "Decreased hepatic attenuation, consistent with steatosis."),
         ("No hepatic steatosis.", "No steatosis."), ("Hepatic steatosis.", "{severity} hepatic steatosis.")),
     "appendicitis": Wording(
