@@ -2,7 +2,7 @@
 
 Columns: `study` (unique id), `path` (relative to the table, or absolute); if wanted `unit`, and `channel:NAME` or
 `label:NAME` with the path of a further channel or a label map on the same grid. Every other column is carried into
-the manifest.
+the manifest, but for PRIVATE ones: a store holds no text and no patient id; join them from the table when you read.
 """
 
 import csv
@@ -21,6 +21,7 @@ from ctload.manifest import SCHEMA
 from ctload.volume import UNITS
 
 SUFFIXES = (".csv", ".parquet")
+PRIVATE = ("patient", "report")
 CHANNEL = "channel:"
 LABEL = "label:"
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -94,7 +95,13 @@ def _read_csv(path: Path) -> pa.Table:
     with path.open(encoding="utf-8-sig", newline="") as file:
         names = next(csv.reader(file), [])
     options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
-    table = pyarrow.csv.read_csv(path, convert_options=options)
+    table = pyarrow.csv.read_csv(
+        path,
+        # A report has lines of its own; Arrow joins a cell across its blocks only when told that there are such.
+        read_options=pyarrow.csv.ReadOptions(block_size=64 << 20),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
     if len(set(table.column_names)) != len(table.column_names):
         raise ManifestError(f"a column name stands twice in {', '.join(table.column_names)}; rename one", path=path)
     return pa.table({name: _number_if_plain(table[name]) for name in table.column_names})
@@ -145,5 +152,5 @@ def _source(row: dict[str, Any], table: Path, unit: str | None, own: set[str]) -
         unit=row.get("unit") or unit,
         channels=beside(CHANNEL),
         labels=beside(LABEL),
-        extra={name: value for name, value in row.items() if name not in own},
+        extra={name: value for name, value in row.items() if name not in own and name not in PRIVATE},
     )
