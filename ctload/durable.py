@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ctload.errors import CtloadError
 
+_BESIDE = ".beside"
+
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
@@ -40,7 +42,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Raises:
         CtloadError: The disk is full or read-only; what was at `path` is untouched.
     """
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_BESIDE}")
     try:
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
@@ -52,6 +54,11 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         raise CtloadError(f"could not be written ({error}); free space or rights, then try again", path=path) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_beside(name: str) -> bool:
+    """Whether this is the name of a file that `replace_file` was writing when it was killed."""
+    return name.endswith(_BESIDE)
 
 
 def replace_folder(new: Path, target: Path, *, aside: Path) -> None:

@@ -81,6 +81,10 @@ def clean_tmp(root: Path) -> None:
     """Remove what a killed pack left half-written, and put back what it had laid aside."""
     for aside in sorted((root / layout.TMP / _ASIDE).glob("*/*.zarr")):
         durable.restore_aside(aside, root / layout.VOLUMES / aside.parent.name / aside.name)
+    for folder in (root, root / layout.JOURNAL):
+        for file in folder.glob("*"):
+            if durable.is_beside(file.name):
+                file.unlink()
     shutil.rmtree(root / layout.TMP, ignore_errors=True)
 
 

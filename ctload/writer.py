@@ -152,7 +152,7 @@ class StoreWriter:
     def _refuse_strangers(self) -> None:
         if (self.path / layout.HEADER).exists() or not self.path.exists():
             return
-        if not self.path.is_dir() or {item.name for item in self.path.iterdir()} - {layout.LOCK, layout.TMP}:
+        if not self.path.is_dir() or any(not _is_own(item.name) for item in self.path.iterdir()):
             raise StoreFormatError(
                 f"there are files here but no {layout.HEADER}, so it is no store; choose an empty or a new folder, "
                 f"or restore {layout.HEADER} from a copy",
@@ -172,6 +172,11 @@ class StoreWriter:
                 path=self.path,
             )
         return header
+
+
+def _is_own(name: str) -> bool:
+    """Whether a pack that was killed before it had a header may have left this file."""
+    return name in (layout.LOCK, layout.TMP) or (name.startswith(layout.HEADER) and durable.is_beside(name))
 
 
 def load_entries(root: Path, header: StoreHeader) -> dict[str, JournalEntry]:

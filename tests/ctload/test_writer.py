@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +210,31 @@ def test_a_store_opens_whatever_step_of_finish_a_kill_comes_at(tmp_path, monkeyp
         again.finish()
     assert open_store(tmp_path / "store").studies.ids == ["a", "b"]
     assert verify(tmp_path / "store").is_sound
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_while_a_file_is_written_leaves_nothing_that_stays(tmp_path, monkeypatch, step, is_new):
+    if not is_new:
+        write_store(tmp_path / "store", {"a": make_prepared()})
+    left = [step]
+
+    def halted(path, target):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return original(path, target)
+
+    original = Path.replace
+    monkeypatch.setattr(Path, "replace", halted)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # a killed process tidies nothing up
+    with pytest.raises(Killed), StoreWriter(tmp_path / "store", PRESET) as writer:
+        writer.finish()
+    monkeypatch.undo()
+    assert list((tmp_path / "store").rglob("*.beside"))
+    with StoreWriter(tmp_path / "store", PRESET) as writer:
+        writer.finish()
+    assert verify(tmp_path / "store").problems == ()
 
 
 def test_a_lost_manifest_is_rebuilt_from_the_journal_and_a_lost_journal_from_the_manifest(tmp_path):
