@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
 from ctload.errors import CtloadError, GeometryError, IngestError
+from ctload.readers.joined import joined
 from ctload.readers.members import starts_as_dicom
 from ctload.volume import UNITS, Volume
 
@@ -20,9 +19,6 @@ from ctload.volume import UNITS, Volume
 MAX_BYTES = 8 << 30
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-# How far the affine of a channel or a label map may lie from its image's, in mm.
-MAX_AFFINE_DIFFERENCE_MM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,7 @@ def read_source(
     key: bytes | None = None,
     channels: Mapping[str, Path] | None = None,
     labels: Mapping[str, Path] | None = None,
+    resample_irregular: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Volume:
     """One source as a Volume, in its own orientation, rescaled to `unit`.
@@ -95,6 +92,7 @@ def read_source(
         key: Of the ids of series; None is the library's own.
         channels: Name -> source of a further channel on the same grid, in the same unit.
         labels: Name -> label map on the same grid, whole numbers 0..65535.
+        resample_irregular: Correct gantry tilt and varying gaps of DICOM slices by interpolation, instead of refusing.
         max_bytes: Largest uncompressed size of each source.
 
     Raises:
@@ -104,16 +102,12 @@ def read_source(
     path = Path(path)
     if unit is not None and unit not in UNITS:
         raise CtloadError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}", path=path)
-    volume = _read_one(path, unit, series, key, max_bytes)
-    more = {name: _read_one(Path(place), unit, None, key, max_bytes) for name, place in (channels or {}).items()}
-    maps = {name: _read_one(Path(place), "arbitrary", None, key, max_bytes) for name, place in (labels or {}).items()}
-    for name, other in (*more.items(), *maps.items()):
-        _require_same_grid(volume, other, name, path)
-    return replace(
-        volume,
-        channels={name: other.voxels for name, other in more.items()},
-        labels={name: _label_map(other.voxels, name, path) for name, other in maps.items()},
-    )
+    options = _Options(unit, key, resample_irregular, max_bytes)
+    volume = _read_one(path, options, series)
+    more = {name: _read_one(Path(place), options) for name, place in (channels or {}).items()}
+    as_stored = replace(options, unit="arbitrary")
+    maps = {name: _read_one(Path(place), as_stored) for name, place in (labels or {}).items()}
+    return joined(volume, more, maps, path) if more or maps else volume
 
 
 def nifti_stem(path: Path) -> str:
@@ -129,14 +123,29 @@ def _dicom_id(place: Path, relative: str, unit: str | None, key: bytes | None, m
         return dicom.study_id(relative, **_key(key))
 
 
-def _read_one(path: Path, unit: str | None, series: str | None, key: bytes | None, max_bytes: int) -> Volume:
+@dataclass(frozen=True)
+class _Options:
+    unit: str | None
+    key: bytes | None
+    resample_irregular: bool
+    max_bytes: int
+
+
+def _read_one(path: Path, options: _Options, series: str | None = None) -> Volume:
     if not path.exists():
         raise IngestError("NOT_A_VOLUME", "no such file or folder", path=path)
     kind = _kind(path)
     if kind == "nifti":
-        return _reader("nifti", path).read_nifti(path, unit=unit, max_bytes=max_bytes)
+        return _reader("nifti", path).read_nifti(path, unit=options.unit, max_bytes=options.max_bytes)
     if kind in ("dicom-zip", "folder"):
-        return _reader("dicom", path).read_dicom(path, unit=unit, series=series, max_bytes=max_bytes, **_key(key))
+        return _reader("dicom", path).read_dicom(
+            path,
+            unit=options.unit,
+            series=series,
+            resample_irregular=options.resample_irregular,
+            max_bytes=options.max_bytes,
+            **_key(options.key),
+        )
     raise IngestError(
         "NOT_A_VOLUME", "neither .nii, .nii.gz, folder nor zip; a lone DICOM file is no volume", path=path
     )
@@ -176,21 +185,3 @@ def _reader(kind: str, path: Path) -> ModuleType:
         return importlib.import_module(f"ctload.readers.{kind}")
     except ModuleNotFoundError as error:
         raise CtloadError(f'{error.name} is not installed; pip install "ctload[{kind}]"', path=path) from error
-
-
-def _require_same_grid(image: Volume, other: Volume, name: str, path: Path) -> None:
-    apart_mm = np.abs(image.affine - other.affine).max()
-    if image.voxels.shape != other.voxels.shape or apart_mm > MAX_AFFINE_DIFFERENCE_MM:
-        raise GeometryError(
-            "MIXED_SPACING",
-            f"{name} has the shape {other.voxels.shape} and an affine up to {apart_mm:.3f} mm apart from that of the "
-            f"image of shape {image.voxels.shape}; resample it to the image's grid first",
-            path=path,
-        )
-
-
-def _label_map(voxels: np.ndarray, name: str, path: Path) -> np.ndarray:
-    low, high = float(voxels.min()), float(voxels.max())
-    if low < 0 or high > 65535 or (voxels.dtype == np.float32 and (voxels != np.rint(voxels)).any()):
-        raise IngestError("NOT_A_VOLUME", f"label map {name} holds {low:g}..{high:g}, needs whole 0..65535", path=path)
-    return voxels.astype(np.uint8 if high <= 255 else np.uint16)

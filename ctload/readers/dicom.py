@@ -5,26 +5,34 @@ rescale is applied slice by slice. Padding and fill values of the scanner are le
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 
 from ctload.errors import GeometryError, IngestError
-from ctload.readers.members import Member, open_members
+from ctload.readers.frames import Frames, frames_of
+from ctload.readers.irregular import straightened
+from ctload.readers.members import open_members
 from ctload.readers.regular import require_regular
-from ctload.readers.series import DEFAULT_KEY, Series, parse, series_of, study_id
-from ctload.readers.slices import stack_of
+from ctload.readers.series import DEFAULT_KEY, Series, series_of, study_id
+from ctload.readers.slices import order_of, stack_of
 from ctload.volume import Volume
 
 __all__ = ["identify", "read_dicom", "study_id"]
 
-# CT values of these RescaleTypes are HU; "US" (unspecified) is what several vendors write for plain CT.
-HU_RESCALE_TYPES = ("", "HU", "HU_MOD", "US")
+# Where no slice reaches after a tilt was corrected.
+AIR_HU = -1024.0
 
 
 def read_dicom(
-    path: Path, *, unit: str | None = None, series: str | None = None, key: bytes = DEFAULT_KEY, max_bytes: int
+    path: Path,
+    *,
+    unit: str | None = None,
+    series: str | None = None,
+    key: bytes = DEFAULT_KEY,
+    resample_irregular: bool = False,
+    max_bytes: int,
 ) -> Volume:
     """The one series of a folder or zip.
 
@@ -33,7 +41,8 @@ def read_dicom(
         unit: What the values are; None means HU, and takes CT only.
         series: SeriesInstanceUID, or the id made of it, where there are several.
         key: Of the ids in messages and in `series`.
-        max_bytes: Largest sum of file sizes that is read.
+        resample_irregular: Correct gantry tilt and varying gaps by interpolation (`ctload.readers.irregular`).
+        max_bytes: Largest sum of file sizes that is read, and largest volume.
 
     Raises:
         IngestError: MULTI_SERIES, LOCALIZER, TOO_FEW_SLICES, MISSING_RESCALE, MULTI_FRAME, NON_CT, NOT_HU,
@@ -45,7 +54,8 @@ def read_dicom(
         warnings.simplefilter("ignore")
         found = series_of(members, path, unit=unit or "HU", key=key)
         chosen = _chosen(found, series, path)
-        return _volume(chosen, unit or "HU", path, _left_out(found, chosen))
+        notes = _left_out(found, chosen)
+        return _volume(chosen, unit or "HU", path, notes, resample_irregular=resample_irregular, max_bytes=max_bytes)
 
 
 def identify(path: Path, *, unit: str | None = None, key: bytes = DEFAULT_KEY, max_bytes: int) -> str:
@@ -105,109 +115,68 @@ def _left_out(found: list[Series], chosen: Series) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _volume(series: Series, unit: str, path: Path, left_out: tuple[str, ...]) -> Volume:
-    if series.is_multi_frame:
+def _volume(
+    series: Series, unit: str, path: Path, left_out: tuple[str, ...], *, resample_irregular: bool, max_bytes: int
+) -> Volume:
+    frames = frames_of(series, unit, path)
+    num_bytes = 4 * int(frames.geometry.shape.astype(object).prod(axis=1).sum())
+    if num_bytes > max_bytes:
         raise IngestError(
-            "MULTI_FRAME",
-            "this is an enhanced multi-frame object; convert it to single frames or NIfTI (dcm2niix does)",
+            "UNDECODABLE",
+            f"the headers declare {num_bytes / 2**30:.1f} GiB of pixels, the limit is {max_bytes / 2**30:.1f} GiB",
             path=path,
         )
-    geometry = series.geometry
-    if not all(
-        np.isfinite(values).all() for values in (geometry.position_mm, geometry.orientation, geometry.spacing_mm)
-    ):
-        raise GeometryError(
-            "NO_GEOMETRY",
-            "a slice has no ImagePositionPatient, ImageOrientationPatient or PixelSpacing; fetch the original series",
-            path=path,
-        )
-    stack = stack_of(geometry, path)
+    try:
+        stack = stack_of(frames.geometry, path)
+    except GeometryError as error:
+        if not resample_irregular or error.code not in ("GANTRY_TILT", "NON_UNIFORM"):
+            raise
+        return _straightened(frames, unit, path, (*left_out, f"resampled to even, upright slices: {error.code}"))
     require_regular(stack.affine, path)
-    voxels, scales = _voxels([series.slices[index].member for index in stack.order], unit, path)
-    one_scale = len(scales) == 1
-    slope, intercept = next(iter(scales))
+    read = _read(frames, stack.order)
+    one_scale = len(read.scales) == 1
+    slope, intercept = next(iter(read.scales))
     return Volume(
-        voxels,
+        read.voxels,
         stack.affine,
         unit,
         stack.affine,
-        quantum=abs(slope) if one_scale and slope else 1.0,
+        quantum=abs(slope) if one_scale else 1.0,
         quantum_offset=intercept if one_scale else 0.0,
-        left_out=left_out,
+        left_out=left_out + read.notes,
     )
 
 
-def _voxels(members: list[Member], unit: str, path: Path) -> tuple[np.ndarray, set[tuple[float, float]]]:
-    """(D, H, W) in `unit`: int16 or int32 where all values are whole, else float32; and the rescales found."""
-    scales: set[tuple[float, float]] = set()
-    voxels = None
-    for number, member in enumerate(members):
-        dataset = parse(member, path)
-        scale = _scale(dataset, unit, member, path)
-        values = _rescaled(_pixels(dataset, member, path), *scale)  # (H, W)
-        scales.add(scale)
-        if voxels is None:
-            voxels = np.empty((len(members), *values.shape), values.dtype)
-        if values.dtype != voxels.dtype:
-            voxels = voxels.astype(np.promote_types(values.dtype, voxels.dtype))
-            if voxels.dtype == np.float64:  # int32 with float32: HU need no double precision
-                voxels = voxels.astype(np.float32)
-        voxels[number] = values
-    assert voxels is not None
-    return voxels, scales
+def _straightened(frames: Frames, unit: str, path: Path, left_out: tuple[str, ...]) -> Volume:
+    order = order_of(frames.geometry, path)
+    read = _read(frames, order)
+    fill = AIR_HU if unit == "HU" else float(read.voxels.min())
+    regular = straightened(read.voxels, frames.geometry, order, fill, path)
+    require_regular(regular.affine, path)
+    return Volume(regular.voxels, regular.affine, unit, regular.affine, left_out=left_out + read.notes)
 
 
-def _scale(dataset: pydicom.Dataset, unit: str, member: Member, path: Path) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept of one slice.
+@dataclass(frozen=True)
+class _Read:
+    """Decoded slices (D, H, W): int16 or int32 where all values are whole, else float32; and what was found."""
 
-    Raises:
-        IngestError: MISSING_RESCALE, NOT_HU, UNDECODABLE.
-    """
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope in (None, "") or intercept in (None, ""):
-        if unit != "HU":
-            return 1.0, 0.0
-        raise IngestError(
-            "MISSING_RESCALE",
-            f"file {member.name}: no RescaleSlope and RescaleIntercept, so stored values are not known to be HU; "
-            "fetch the original series, or say unit='arbitrary'",
-            path=path,
-        )
-    kind = str(dataset.get("RescaleType") or "").strip().upper()
-    if unit == "HU" and kind not in HU_RESCALE_TYPES:
-        raise IngestError(
-            "NOT_HU", f"file {member.name}: RescaleType is {kind}, not HU; say unit='arbitrary' to keep it", path=path
-        )
-    scale = (float(slope), float(intercept))
-    if not np.isfinite(scale).all() or scale[0] == 0:
-        raise IngestError("UNDECODABLE", f"file {member.name}: rescale {scale} is no scale", path=path)
-    return scale
+    voxels: np.ndarray
+    scales: set[tuple[float, float]]
+    notes: tuple[str, ...]
 
 
-def _pixels(dataset: pydicom.Dataset, member: Member, path: Path) -> np.ndarray:
-    """Stored values (H, W) of one slice.
-
-    Raises:
-        IngestError: TRUNCATED or UNDECODABLE.
-    """
-    try:
-        values = dataset.pixel_array
-    except Exception as error:  # decoders given damaged bytes raise anything
-        cut_off = "less than expected" in str(error) or "PixelData" not in dataset
-        raise IngestError(
-            "TRUNCATED" if cut_off else "UNDECODABLE",
-            f"file {member.name}: pixels cannot be decoded ({error}); fetch it again, or install the decoder named",
-            path=path,
-        ) from error
-    if values.shape != (dataset.Rows, dataset.Columns):
-        raise IngestError("UNDECODABLE", f"file {member.name}: pixels have the shape {values.shape}", path=path)
-    return values
-
-
-def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """stored * slope + intercept as int16 or int32 where it is whole, else float32."""
-    if slope != int(slope) or intercept != int(intercept) or not np.issubdtype(stored.dtype, np.integer):
-        return (stored * np.float64(slope) + intercept).astype(np.float32)
-    values = stored.astype(np.int64) * int(slope) + int(intercept) if abs(slope) > 1 else stored + np.int32(intercept)
-    fits = values.min() >= -32768 and values.max() <= 32767
-    return values.astype(np.int16 if fits else np.int32)
+def _read(frames: Frames, order: np.ndarray) -> _Read:
+    first = frames.read(int(order[0]))
+    voxels = np.empty((len(order), *first.values.shape), first.values.dtype)
+    scales, num_lossy = set(), 0
+    for number, index in enumerate(order):
+        frame = first if number == 0 else frames.read(int(index))
+        dtype = np.promote_types(frame.values.dtype, voxels.dtype)
+        if dtype != voxels.dtype:
+            # int32 beside float32 promotes to float64, which HU do not need.
+            voxels = voxels.astype(np.float32 if dtype == np.float64 else dtype)
+        voxels[number] = frame.values
+        scales.add(frame.scale)
+        num_lossy += frame.is_lossy
+    notes = (f"{num_lossy} slice(s) went through lossy compression: values are approximate",) if num_lossy else ()
+    return _Read(voxels, scales, notes)

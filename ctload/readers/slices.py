@@ -18,6 +18,9 @@ MIN_SLICES = 3
 MAX_COSINE_DIFFERENCE = 1e-3
 MAX_SPACING_DIFFERENCE_MM = 1e-3
 
+# If more of the gaps than this are whole multiples of the others, the series was planned so; else slices are missing.
+MAX_WIDE_GAPS = 0.4
+
 # Positions nearer than this are one position.
 MIN_GAP_MM = 0.01
 
@@ -73,6 +76,27 @@ def stack_of(slices: SliceGeometry, path: str | Path) -> Stack:
         GeometryError: NO_GEOMETRY, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_POSITION, GANTRY_TILT, GAP,
             NON_UNIFORM, in this order.
     """
+    order = order_of(slices, path)
+    along_x, along_y, normal = directions_of(slices.orientation[0], path)
+    position_mm = slices.position_mm[order]
+    step_mm = (position_mm[-1] - position_mm[0]) / (len(order) - 1)
+    row_mm, column_mm = slices.spacing_mm[0]
+    _require_upright(position_mm, step_mm, normal, min(row_mm, column_mm), path)
+    _require_even(position_mm @ normal, path)
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([step_mm, along_y * row_mm, along_x * column_mm], axis=1)
+    affine[:3, 3] = position_mm[0]
+    affine[:3] *= RAS_OF_LPS[:, None]
+    return Stack(order, affine + 0.0)  # no negative zeros
+
+
+def order_of(slices: SliceGeometry, path: str | Path) -> np.ndarray:
+    """(N,) int64, the slices along their normal, lowest first.
+
+    Raises:
+        IngestError: TOO_FEW_SLICES.
+        GeometryError: NO_GEOMETRY, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_POSITION.
+    """
     num_slices = len(slices.position_mm)
     if num_slices < MIN_SLICES:
         raise IngestError(
@@ -81,20 +105,26 @@ def stack_of(slices: SliceGeometry, path: str | Path) -> Stack:
             path=path,
         )
     _require_one_plane(slices, path)
-    along_x, along_y, normal = _directions(slices.orientation[0], path)
-    height_mm = slices.position_mm @ normal  # (N,) along the normal
+    height_mm = slices.position_mm @ directions_of(slices.orientation[0], path)[2]
     order = np.argsort(height_mm, kind="stable")
-    height_mm, position_mm = height_mm[order], slices.position_mm[order]
-    _require_distinct(height_mm, path)
-    step_mm = (position_mm[-1] - position_mm[0]) / (num_slices - 1)
-    row_mm, column_mm = slices.spacing_mm[0]
-    _require_upright(position_mm, step_mm, normal, min(row_mm, column_mm), path)
-    _require_even(height_mm, path)
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([step_mm, along_y * row_mm, along_x * column_mm], axis=1)
-    affine[:3, 3] = position_mm[0]
-    affine[:3] *= RAS_OF_LPS[:, None]
-    return Stack(order, affine + 0.0)  # no negative zeros
+    _require_distinct(height_mm[order], path)
+    return order
+
+
+def directions_of(orientation: np.ndarray, path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors of increasing column, of increasing row, and their normal, LPS.
+
+    Raises:
+        GeometryError: NO_GEOMETRY.
+    """
+    along_x, along_y = orientation[:3], orientation[3:]
+    lengths = np.linalg.norm(along_x), np.linalg.norm(along_y)
+    if max(abs(length - 1) for length in lengths) > 1e-2 or abs(along_x @ along_y) > MAX_COSINE_DIFFERENCE:
+        raise GeometryError(
+            "NO_GEOMETRY", f"ImageOrientationPatient {orientation.tolist()} is no pair of unit vectors", path=path
+        )
+    along_x, along_y = along_x / lengths[0], along_y / lengths[1]
+    return along_x, along_y, np.cross(along_x, along_y)
 
 
 def _require_one_plane(slices: SliceGeometry, path: str | Path) -> None:
@@ -120,18 +150,6 @@ def _listed(shapes: np.ndarray) -> str:
     return ", ".join(f"{rows}x{columns}" for rows, columns in np.unique(shapes, axis=0))
 
 
-def _directions(orientation: np.ndarray, path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors of increasing column, increasing row, and their normal, LPS."""
-    along_x, along_y = orientation[:3], orientation[3:]
-    lengths = np.linalg.norm(along_x), np.linalg.norm(along_y)
-    if max(abs(length - 1) for length in lengths) > 1e-2 or abs(along_x @ along_y) > MAX_COSINE_DIFFERENCE:
-        raise GeometryError(
-            "NO_GEOMETRY", f"ImageOrientationPatient {orientation.tolist()} is no pair of unit vectors", path=path
-        )
-    along_x, along_y = along_x / lengths[0], along_y / lengths[1]
-    return along_x, along_y, np.cross(along_x, along_y)
-
-
 def _require_distinct(height_mm: np.ndarray, path: str | Path) -> None:
     gaps_mm = np.diff(height_mm)
     num_same = int((gaps_mm < MIN_GAP_MM).sum())
@@ -155,7 +173,7 @@ def _require_upright(
         raise GeometryError(
             "GANTRY_TILT",
             f"the stack leans by {angle:.1f} degrees from the slice normal, {drift_mm:.1f} mm from first to last "
-            "slice; correct the tilt first (dcm2niix does), or pack with --resample-irregular",
+            "slice; correct the tilt first (dcm2niix does), or ask for resample_irregular",
             path=path,
         )
     # Slices that jump sideways one by one share no grid either.
@@ -179,7 +197,8 @@ def _require_even(height_mm: np.ndarray, path: str | Path) -> None:
     sizes, counts = np.unique(np.round(gaps_mm, 3), return_counts=True)
     found = ", ".join(f"{size:g} mm x {count}" for size, count in list(zip(sizes, counts, strict=True))[:8])
     multiples = gaps_mm / median_mm
-    if np.abs(multiples - np.rint(multiples)).max() <= MAX_GRID_DEVIATION:
+    is_grid = np.abs(multiples - np.rint(multiples)).max() <= MAX_GRID_DEVIATION
+    if is_grid and (multiples > 1.5).mean() <= MAX_WIDE_GAPS:
         where = height_mm[int(np.argmax(gaps_mm))]
         raise GeometryError(
             "GAP",
@@ -189,6 +208,6 @@ def _require_even(height_mm: np.ndarray, path: str | Path) -> None:
         )
     raise GeometryError(
         "NON_UNIFORM",
-        f"the gaps between slices differ ({found}); fetch a series of one spacing, or pack with --resample-irregular",
+        f"the gaps between slices differ ({found}); fetch a series of one spacing, or ask for resample_irregular",
         path=path,
     )

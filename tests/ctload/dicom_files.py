@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 Change = Callable[[int, FileDataset], None]
 
@@ -72,3 +72,31 @@ def zipped(folder: Path) -> Path:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder))
     return path
+
+
+def multi_frame(num_frames: int = 5, *, change: Change | None = None) -> FileDataset:
+    """The slices of `ct_slice` as one enhanced CT object, frames in another order than along the normal."""
+    dataset = ct_slice(0, series="enhanced")
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(dataset, name)
+    for name in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
+        delattr(dataset, name)
+    shared, measures, plane = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, plane.ImageOrientationPatient = [0.7, 0.8], [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    order = [(3 * index + 1) % num_frames for index in range(num_frames)]
+    frames = []
+    for number in order:
+        frame, position, transform = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = [-12, -34, 100 + 2.5 * number]
+        transform.RescaleSlope, transform.RescaleIntercept, transform.RescaleType = 1, -1024 - number, "HU"
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [transform]
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = num_frames
+    dataset.PixelData = b"".join(stored_pixels(number).tobytes() for number in order)
+    if change is not None:
+        change(0, dataset)
+    return dataset
