@@ -204,7 +204,9 @@ def drawable_sections(studies: Studies, config: DataConfig) -> tuple[tuple[str, 
 
     With config.small_section == "error" all are returned, and binding the sampler will refuse the first that cannot.
     """
-    if config.schedule == "full" or config.small_section == "error":
+    if config.schedule == "full":
+        return (), {}
+    if config.small_section == "error":
         return config.sections, {}
     left_out = {}
     for section in config.sections:
