@@ -1,0 +1,229 @@
+"""Embeddings of a checkpoint: volumes of a split, and any texts. Written without pickle.
+
+Enter a checkpoint (a run's folder or one step of it), a store and studies; leave L2-normalised float32 rows. Volumes
+go through the same Loader as in training, in order, without augmentation, cropped in the middle.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from ctclip.checkpoint import Checkpoint, load_model, read_checkpoint
+from ctclip.cohorts.cohort import Cohort
+from ctclip.config import DataConfig
+from ctclip.data import choose_pipeline, join_cohort, loader_device, still_crop, threads_per_rank, to_volume, windows
+from ctclip.distributed import choose_device
+from ctclip.errors import CheckpointError, EvaluationError
+from ctclip.models.dual import DualEncoder, build_dual_encoder
+from ctclip.models.text import TextTokenizer
+from ctclip.reports.sections import clean_text
+from ctload.durable import replace_file
+from ctload.loader import Loader
+from ctload.manifest import Studies
+from ctload.sampler import SequentialSampler
+from ctload.store import open_store
+
+TEXT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Image embeddings of studies.
+
+    Attributes:
+        study: N ids.
+        image: (N, E) float32, L2-normalised, row i of study i.
+        checkpoint: Digest of the weights they were made with.
+        split: Of the cohort; "" where there is none.
+    """
+
+    study: tuple[str, ...]
+    image: np.ndarray
+    checkpoint: str
+    split: str = ""
+
+
+def embed_split(
+    checkpoint: str | Path,
+    *,
+    cohort: Cohort,
+    store: str | Path,
+    split: str,
+    device: str = "auto",
+    batch_size: int | None = None,
+    pipeline: str = "auto",
+    is_quiet: bool = False,
+) -> Embeddings:
+    """Embed the volumes of one split of a cohort.
+
+    Args:
+        checkpoint: A run's folder, or one of its checkpoints.
+        cohort: Names the studies; all its splits.
+        store: Holds their volumes.
+        split: train | val | test.
+        device: auto | cpu | cuda.
+        batch_size: Studies at once; the training's when not given. It changes results in the last bits at most.
+        pipeline: auto | dali | reference.
+        is_quiet: Show no progress.
+
+    Raises:
+        CheckpointError: The checkpoint is broken.
+        CohortError: No such split, or its studies are not in the store.
+    """
+    opened = open_store(store, num_threads=threads_per_rank())
+    config = read_checkpoint(checkpoint).config.data
+    studies = join_cohort(opened, cohort.split(split), unpacked=config.unpacked)
+    return embed_studies(
+        checkpoint, studies, split=split, device=device, batch_size=batch_size, pipeline=pipeline, is_quiet=is_quiet
+    )
+
+
+def embed_studies(
+    checkpoint: str | Path,
+    studies: Studies,
+    *,
+    split: str = "",
+    device: str = "auto",
+    batch_size: int | None = None,
+    pipeline: str = "auto",
+    is_quiet: bool = False,
+) -> Embeddings:
+    """Embed studies of a store, in their order. Arguments as in `embed_split`."""
+    loaded, model, place = _open_model(checkpoint, device)
+    data = loaded.config.data
+    rows: list[np.ndarray] = []
+    names: list[str] = []
+    with (
+        _still_loader(studies, data, pipeline, place, batch_size or data.batch_size) as loader,
+        tqdm(total=len(studies), desc="embed", unit="study", disable=is_quiet) as bar,
+        torch.inference_mode(),
+        torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"),
+    ):
+        for batch in loader:
+            features = model.encode_image(to_volume(batch, place))
+            rows.append(functional.normalize(features.float(), dim=1).cpu().numpy())
+            names.extend(batch.study)
+            bar.update(len(batch.study))
+    image = np.concatenate(rows)
+    _check_finite(names, image)
+    return Embeddings(tuple(names), image, loaded.digest, split)
+
+
+class TextEmbedder:
+    """The text tower of a checkpoint as a function: texts in, (N, E) float32, L2-normalised, out.
+
+    Texts are brought into the form of training by `clean_text`. Those longer than the tower's max_length are cut off,
+    with a warning.
+
+    Args:
+        checkpoint: A run's folder, or one of its checkpoints.
+        device: auto | cpu | cuda.
+
+    Example:
+        >>> embed = TextEmbedder("runs/first")                      # doctest: +SKIP
+        >>> embed(["Spleen: Normal.", "Spleen: Enlarged."]).shape   # doctest: +SKIP
+        (2, 512)
+    """
+
+    def __init__(self, checkpoint: str | Path, *, device: str = "auto") -> None:
+        loaded, self._model, self._device = _open_model(checkpoint, device)
+        self._max_length = loaded.config.model.text.max_length
+        self._tokenizer = TextTokenizer(loaded.text_folder, max_length=self._max_length)
+        self.checkpoint = loaded.digest
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, E) float32 of N texts."""
+        cleaned = [clean_text(text) for text in texts]
+        num_long = sum(length > self._max_length for length in self._tokenizer.lengths(cleaned)) if cleaned else 0
+        if num_long:
+            warnings.warn(
+                f"{num_long} of {len(cleaned)} texts have more than {self._max_length} tokens and are cut", stacklevel=2
+            )
+        parts = [self._embed(cleaned[i : i + TEXT_BATCH]) for i in range(0, len(cleaned), TEXT_BATCH)]
+        width = self._model.encode_text.linear_layer.out_features
+        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        tokens = self._tokenizer(texts).to(self._device)
+        is_cuda = self._device.type == "cuda"
+        with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=is_cuda):
+            features = self._model.encode_text(tokens.ids, tokens.mask)
+        return functional.normalize(features.float(), dim=1).cpu().numpy()
+
+
+def write_embeddings(embeddings: Embeddings, path: str | Path) -> Path:
+    """Write FILE.npz (arrays study, image, checkpoint, split; no pickle), whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.savez(
+        content,
+        study=np.array(embeddings.study, dtype=np.str_),
+        image=embeddings.image,
+        checkpoint=np.array(embeddings.checkpoint),
+        split=np.array(embeddings.split),
+    )
+    replace_file(path, content.getvalue())
+    return path
+
+
+def read_embeddings(path: str | Path) -> Embeddings:
+    """Read what `write_embeddings` wrote.
+
+    Raises:
+        EvaluationError: No such file, another kind of file, or arrays that do not fit together.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            study, image = file["study"], file["image"]
+            checkpoint, split = str(file["checkpoint"]), str(file["split"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise EvaluationError(f"holds no embeddings: {error}; write them with `ctclip embed`", path=path) from error
+    if image.ndim != 2 or image.dtype != np.float32 or study.shape != image.shape[:1]:
+        raise EvaluationError(
+            f"study {study.shape} and image {image.shape} {image.dtype} do not fit; write them with `ctclip embed`",
+            path=path,
+        )
+    return Embeddings(tuple(study.tolist()), image, checkpoint, split)
+
+
+def _open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEncoder, torch.device]:
+    """The checkpoint's model in evaluation mode."""
+    loaded, place = read_checkpoint(checkpoint), choose_device(device)
+    model = build_dual_encoder(
+        loaded.config.model, loaded.text_folder, num_channels=loaded.num_channels, seed=0, is_pretrained=False
+    )
+    load_model(loaded, model)
+    return loaded, model.to(place).eval(), place
+
+
+def _still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torch.device, batch_size: int) -> Loader:
+    chosen = choose_pipeline(pipeline)
+    return Loader(
+        studies,
+        sampler=SequentialSampler(min(batch_size, len(studies)), drop_last=False),
+        crop=still_crop(data),
+        window=windows(data),
+        pipeline=chosen,
+        device=loader_device(chosen, device),
+        to="torch",
+        prefetch=data.prefetch,
+        channels=data.channels,
+    )
+
+
+def _check_finite(names: list[str], image: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isfinite(image).all(axis=1))
+    if len(wrong):
+        raise CheckpointError(
+            f"{len(wrong)} of {len(names)} embeddings are not finite; take an earlier checkpoint",
+            study=names[int(wrong[0])],
+        )
