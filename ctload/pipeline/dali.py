@@ -82,8 +82,8 @@ class DaliPipeline:
     def __init__(self, spec: PipelineSpec, device_id: int | None) -> None:
         self.spec = spec
         has_graph = device_id is not None or spec.has_flip or spec.has_warp or spec.has_blur
-        self._graph = _graph(spec, device_id) if has_graph else None
         self._photometric = _photometric(spec, device_id)
+        self._graph = _graph(spec, device_id) if has_graph else None
         self._in_flight = False
 
     def allocate(self, num_voxels: int) -> np.ndarray:

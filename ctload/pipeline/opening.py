@@ -20,7 +20,7 @@ def open_pipeline(name: str, device: str, spec: PipelineSpec) -> Pipeline:
         spec: What stays the same over all batches.
 
     Raises:
-        LoaderError: An unknown name or device, or a package is not installed.
+        LoaderError: An unknown name or device, a package is not installed, or there is no such GPU.
     """
     if name not in PIPELINES:
         raise LoaderError(f"no pipeline {name!r}; there are {PIPELINES}")

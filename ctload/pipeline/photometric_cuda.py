@@ -9,6 +9,7 @@ from typing import Any
 import cupy  # pyright: ignore[reportMissingImports]
 import numpy as np
 
+from ctload.errors import LoaderError
 from ctload.pipeline.photometric_source import COMPILE_OPTIONS, CUDA_SOURCE, KERNEL_NAMES, channel_records
 from ctload.plan import BatchPlan
 
@@ -24,6 +25,7 @@ class CudaPhotometric:
     """
 
     def __init__(self, device_id: int) -> None:
+        _check_device(device_id)
         self._device = cupy.cuda.Device(device_id)
         self._module = cupy.RawModule(code=CUDA_SOURCE, options=COMPILE_OPTIONS)
         with self._device:
@@ -52,3 +54,17 @@ class CudaPhotometric:
 
     def close(self) -> None:
         return None
+
+
+def _check_device(device_id: int) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        LoaderError: No usable driver, or no such GPU.
+    """
+    try:
+        num_devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise LoaderError(f"device='cuda' finds no usable GPU ({error}); take device='cpu'") from error
+    if device_id >= num_devices:
+        raise LoaderError(f"device='cuda:{device_id}' asked for, but there are {num_devices} GPUs, counted from 0")
