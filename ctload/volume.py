@@ -17,14 +17,15 @@ class Volume:
             padding and fill values of the scanner stay as they are.
         affine: (4, 4) float64, voxel index (z, y, x) -> RAS+ mm, of `voxels` as they lie here.
         unit: "HU", "SUV" or "arbitrary".
-        source_affine: (4, 4) float64, the affine the source itself states; the readers leave voxels in source order,
-            so it equals `affine`.
+        source_affine: (4, 4) float64, the affine the source itself states. It equals `affine` unless the volume was
+            turned, to lie on one grid with its label maps.
         channels: Further channels, name -> (D, H, W), same grid and unit. They are stored as arrays "1", "2", ...
             in this order.
         labels: Label maps, name -> (D, H, W) uint8 or uint16, same grid.
         quantum, quantum_offset: The values are whole multiples of `quantum` above `quantum_offset` where the source
             says so (NIfTI scl_slope and scl_inter, DICOM rescale); the native preset then stores those multiples.
-        left_out: What the reader did not take from this source, one sentence each (a localizer, a dose screen).
+        left_out: What the reader did not take, or could not take exactly, one sentence each: a localizer, a dose
+            screen, lossy compression, slices that were resampled.
     """
 
     voxels: np.ndarray

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ctload.errors import CtloadError, GeometryError, IngestError
+from ctload.readers.ct_rate import Correction
 from ctload.readers.joined import joined
 from ctload.readers.members import starts_as_dicom
 from ctload.volume import UNITS, Volume
@@ -80,6 +81,7 @@ def read_source(
     key: bytes | None = None,
     channels: Mapping[str, Path] | None = None,
     labels: Mapping[str, Path] | None = None,
+    correction: Correction | None = None,
     resample_irregular: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Volume:
@@ -92,6 +94,7 @@ def read_source(
         key: Of the ids of series; None is the library's own.
         channels: Name -> source of a further channel on the same grid, in the same unit.
         labels: Name -> label map on the same grid, whole numbers 0..65535.
+        correction: Rescale and affine of a NIfTI file whose header lacks them (`ctload.readers.ct_rate`).
         resample_irregular: Correct gantry tilt and varying gaps of DICOM slices by interpolation, instead of refusing.
         max_bytes: Largest uncompressed size of each source.
 
@@ -103,7 +106,7 @@ def read_source(
     if unit is not None and unit not in UNITS:
         raise CtloadError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}", path=path)
     options = _Options(unit, key, resample_irregular, max_bytes)
-    volume = _read_one(path, options, series)
+    volume = _read_one(path, options, series, correction)
     more = {name: _read_one(Path(place), options) for name, place in (channels or {}).items()}
     as_stored = replace(options, unit="arbitrary")
     maps = {name: _read_one(Path(place), as_stored) for name, place in (labels or {}).items()}
@@ -131,12 +134,13 @@ class _Options:
     max_bytes: int
 
 
-def _read_one(path: Path, options: _Options, series: str | None = None) -> Volume:
+def _read_one(path: Path, options: _Options, series: str | None = None, correction: Correction | None = None) -> Volume:
     if not path.exists():
         raise IngestError("NOT_A_VOLUME", "no such file or folder", path=path)
     kind = _kind(path)
     if kind == "nifti":
-        return _reader("nifti", path).read_nifti(path, unit=options.unit, max_bytes=options.max_bytes)
+        nifti = _reader("nifti", path)
+        return nifti.read_nifti(path, unit=options.unit, correction=correction, max_bytes=options.max_bytes)
     if kind in ("dicom-zip", "folder"):
         return _reader("dicom", path).read_dicom(
             path,

@@ -13,7 +13,8 @@ import pydicom
 
 from ctload.errors import GeometryError, IngestError
 from ctload.readers.members import Member
-from ctload.readers.pixels import is_lossy, rescale_of, rescaled, stored_pixels
+from ctload.readers.pixels import is_lossy, rescale_of, stored_pixels
+from ctload.readers.rescale import rescaled
 from ctload.readers.series import Series, parse
 from ctload.readers.slices import SliceGeometry
 

@@ -15,7 +15,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from ctload.errors import GeometryError, IngestError
 from ctload.geometry import from_xyz_affine
+from ctload.readers.ct_rate import Correction, corrected
 from ctload.readers.regular import require_regular
+from ctload.readers.rescale import rescaled
 from ctload.volume import Volume
 
 # Deflate cannot expand a byte to more than this (zlib, technical details).
@@ -27,7 +29,7 @@ DAMAGED_GZIP = (cast(type[Exception], isal_zlib.IsalError), igzip.BadGzipFile)
 MAX_TRAILING_BYTES = 1 << 20
 
 
-def read_nifti(path: Path, *, unit: str | None = None, max_bytes: int) -> Volume:
+def read_nifti(path: Path, *, unit: str | None = None, correction: Correction | None = None, max_bytes: int) -> Volume:
     """One volume of a NIfTI file, scl_slope and scl_inter applied.
 
     The affine is the sform where sform_code > 0, else the qform where qform_code > 0.
@@ -35,6 +37,7 @@ def read_nifti(path: Path, *, unit: str | None = None, max_bytes: int) -> Volume
     Args:
         path: A .nii or .nii.gz; told apart by content.
         unit: What the values are; None means HU, and refuses 8-bit values without a scale.
+        correction: Rescale and affine to use in place of the header's.
         max_bytes: Largest uncompressed size that is read.
 
     Raises:
@@ -42,9 +45,12 @@ def read_nifti(path: Path, *, unit: str | None = None, max_bytes: int) -> Volume
         GeometryError: NO_GEOMETRY, SHEARED.
     """
     header, raw = _read(path, max_bytes)
+    slope, intercept = _scale(header, path)
+    _require_finite(raw, slope, intercept, path)
+    if correction is not None:
+        return _corrected(raw, (slope, intercept), correction, path)
     affine = from_xyz_affine(_affine(header, path))
     require_regular(affine, path)
-    slope, intercept = _scale(header, path)
     if unit is None and raw.dtype.itemsize == 1 and (slope, intercept) == (1, 0):
         raise IngestError(
             "NOT_HU",
@@ -52,16 +58,27 @@ def read_nifti(path: Path, *, unit: str | None = None, max_bytes: int) -> Volume
             "window's grey values, unit='HU' if they are HU all the same",
             path=path,
         )
-    voxels = _rescaled(raw, slope, intercept, path)
     whole = np.issubdtype(raw.dtype, np.integer)
     return Volume(
-        voxels,
+        rescaled(raw, slope, intercept),
         affine,
         unit or "HU",
         affine,
         quantum=abs(slope) if whole else 1.0,
         quantum_offset=intercept if whole else 0.0,
     )
+
+
+def _corrected(raw: np.ndarray, scale: tuple[float, float], correction: Correction, path: Path) -> Volume:
+    if scale != (1, 0):
+        raise IngestError(
+            "NOT_HU",
+            f"the header has a scale of its own ({scale[0]:g}, {scale[1]:g}), so no correction may be applied to it; "
+            "read it without",
+            path=path,
+        )
+    require_regular(correction.affine, path)
+    return Volume(corrected(raw, correction, path), correction.affine, "HU", correction.affine)
 
 
 def _read(path: Path, max_bytes: int) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -192,24 +209,13 @@ def _scale(header: nib.Nifti1Header, path: Path) -> tuple[float, float]:
     return slope, intercept
 
 
-def _rescaled(raw: np.ndarray, slope: float, intercept: float, path: Path) -> np.ndarray:
-    """The values in their unit: int16 or int32 where they are whole and fit, else float32."""
+def _require_finite(raw: np.ndarray, slope: float, intercept: float, path: Path) -> None:
     low, high = float(raw.min()), float(raw.max())  # NaN and infinity show here
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    if not np.isfinite(ends).all() or max(map(abs, ends)) > np.finfo(np.float32).max:
+    ends = np.array([low * slope + intercept, high * slope + intercept])
+    if not np.isfinite(ends).all() or np.abs(ends).max() > np.finfo(np.float32).max:
         raise IngestError(
             "UNDECODABLE",
             f"voxels run from {low} to {high}: NaN, infinite or overflowing values have no meaning; fill them "
             "(air is -1000 HU) and write the file again",
             path=path,
         )
-    whole = np.issubdtype(raw.dtype, np.integer) and slope == int(slope) and intercept == int(intercept)
-    for dtype in (np.int16, np.int32):
-        limits = np.iinfo(dtype)
-        if whole and limits.min <= ends[0] and ends[1] <= limits.max:
-            if (slope, intercept) == (1, 0):
-                return raw.astype(dtype, copy=False)
-            return (raw.astype(np.int64) * int(slope) + int(intercept)).astype(dtype)
-    if (slope, intercept) == (1, 0):
-        return raw.astype(np.float32, copy=False)
-    return (raw * np.float64(slope) + intercept).astype(np.float32)

@@ -63,17 +63,6 @@ def rescale_of(source: pydicom.Dataset, unit: str, member: Member, path: Path) -
     return scale
 
 
-def rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """stored * slope + intercept as int16 or int32 where it is whole and fits, else float32."""
-    if slope == int(slope) and intercept == int(intercept) and np.issubdtype(stored.dtype, np.integer):
-        values = stored.astype(np.int64) * int(slope) + int(intercept)
-        low, high = values.min(), values.max()
-        for dtype in (np.int16, np.int32):
-            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-                return values.astype(dtype)
-    return (stored * np.float64(slope) + intercept).astype(np.float32)
-
-
 def is_lossy(dataset: pydicom.Dataset) -> bool:
     """Whether the pixels went through a lossy compression at any time (LossyImageCompression)."""
     return str(dataset.get("LossyImageCompression") or "").strip() == "01"
