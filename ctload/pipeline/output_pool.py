@@ -6,6 +6,7 @@ of what is written into them.
 
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -28,19 +29,20 @@ class OutputPool:
     """
 
     def __init__(self) -> None:
-        self._free: list[np.ndarray] = []
+        # Arrays end in the caller's thread while the pipeline's thread takes others: deque's pop and append are atomic.
+        self._free: deque[np.ndarray] = deque(maxlen=_MAX_FREE)
 
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
         """A C-contiguous float32 array of `shape` with undefined content."""
-        size = math.prod(shape)
-        buffer = next((free for free in self._free if free.size == size), None)
-        if buffer is None:
-            self._free.clear()  # batches have another shape now
-            buffer = np.empty(size, np.float32)
-        else:
-            self._free = [free for free in self._free if free is not buffer]
-        return np.asarray(_Lease(buffer, shape, self._give_back))
+        buffer = self._pop(math.prod(shape))
+        return np.asarray(_Lease(buffer, shape, self._free.append))
 
-    def _give_back(self, buffer: np.ndarray) -> None:
-        if len(self._free) < _MAX_FREE:
-            self._free = [*self._free, buffer]
+    def _pop(self, size: int) -> np.ndarray:
+        """A free buffer of `size` values, or a new one; free ones of another size are dropped."""
+        while True:
+            try:
+                buffer = self._free.pop()
+            except IndexError:
+                return np.empty(size, np.float32)
+            if buffer.size == size:
+                return buffer
