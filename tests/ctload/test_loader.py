@@ -132,10 +132,14 @@ def test_the_whole_volume_is_the_default_crop(store: Store) -> None:
     np.testing.assert_allclose(batch.volume, np.clip((stored + 1000) / 2000, 0, 1), rtol=0, atol=1e-6)
 
 
-def test_a_short_last_batch_is_delivered(store: Store) -> None:
-    with make(store, sampler=SequentialSampler(batch_size=5, drop_last=False)) as loader:
-        batches = list(loader)
+@pytest.mark.parametrize("pipeline", pipelines())
+def test_a_short_last_batch_is_delivered(store: Store, pipeline: str) -> None:
+    sampler = SequentialSampler(batch_size=5, drop_last=False)
+    with make(store, pipeline=pipeline, sampler=sampler) as loader:
+        batches = [batch for _ in range(2) for batch in loader][:3]
     assert [len(batch.volume) for batch in batches] == [5, 5, 2]
+    expected = executed(store, batches[2].plan, store.studies.ids)
+    np.testing.assert_allclose(batches[2].volume, expected, rtol=0, atol=1e-6)
     assert [study for batch in batches for study in batch.study] == store.studies.ids
 
 
@@ -414,6 +418,25 @@ def test_a_program_ends_with_an_unfinished_iterator(store: Store, how: str, code
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=Path.cwd())
     assert done.returncode == code, done.stderr
     assert ("stop here" in done.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize("pipeline", pipelines())
+def test_memory_does_not_grow_with_the_number_of_batches(tmp_path: Path, pipeline: str) -> None:
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("needs /proc/self/statm (Linux)")
+    small = synthetic_store(tmp_path / "small.zarr", 40, (4, 16, 16))
+
+    def resident_mb() -> float:
+        return int(statm.read_text().split()[1]) * 4096 / 1e6
+
+    sizes = []
+    with make(small, pipeline=pipeline, sampler=ShuffleSampler(2, seed=0), crop=RandomCrop((4, 8, 8))) as loader:
+        for _ in range(20):
+            num_batches = sum(1 for _ in loader)
+            assert num_batches == 20
+            sizes.append(resident_mb())
+    assert sizes[-1] - sizes[5] < 10
 
 
 def test_plans_are_drawn_without_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
