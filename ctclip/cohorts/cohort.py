@@ -15,7 +15,7 @@ from ctclip.errors import CohortError
 REQUIRED_COLUMNS = ("study", "patient", "path", "report", "split")
 SPLITS = ("train", "val", "test")
 UNIT_PREFIX = "abnormal:"  # "abnormal:<unit>" columns hold 1 abnormal, 0 normal, -1 unknown
-LABEL_SOURCES = ("human", "csv", "rules", "truth")
+LABEL_SOURCES = ("human", "csv", "rules", "csv+rules", "truth")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cohort:
         findings: Names of the label columns, in order.
         table: Columns study, patient, path (absolute), report, split, one int8 column per finding (1 present,
             0 absent, -1 unknown), optionally int8 "abnormal:<unit>" columns, and whatever else the source had.
-        label_source: human | csv | rules | truth; every score repeats it.
+        label_source: human | csv | rules | csv+rules | truth; every score repeats it.
         notes: What the reader left out or assumed, one sentence each.
     """
 

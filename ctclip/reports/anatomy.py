@@ -37,7 +37,8 @@ ANATOMY_WORDS: dict[str, tuple[str, ...]] = {
     "pancreas": ("pancrea", "wirsung"),
     "adrenal glands": ("adrenal", "surrenal"),
     "kidneys": (
-        "kidney", "renal", "nephr", "ureter", "pelvicaly", "collecting system", "perirenal", "hydroneph",
+        "kidney", "renal", "nephr", "ureter", "pelvicaly", "collecting system", "perirenal", "intrarenal",
+        "perinephric", "pararenal", "hydroneph",
     ),
     "bowel": (
         "bowel", "intestin", "colon", "colitis", "duoden", "jejun", "ile(?:um|al|us)", "stomach", "gastric", "append",

@@ -121,21 +121,24 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
         r"\batroph\w*", anatomies=("pancreas",), veto_clause=r"renal|kidney|cortical|muscl|uter|liver|adrenal"
     ),
     "renal_cyst": _rule(
-        r"\bcysts?\b", anatomies=("kidneys",), veto_clause=r"\bliver|hepatic|splenic|pancrea|ovar|adnex|adrenal"
+        r"\bcysts?\b|\bcystic (?:lesion|focus|foci)",
+        anatomies=("kidneys",),
+        veto_clause=r"\bliver|hepatic|splenic|pancrea|ovar|adnex|adrenal",
     ),
     "osteopenia": _rule(r"osteopeni\w*|osteoporo\w*|deminerali\w*"),
     "surgically_absent_gallbladder": (
         _rule(
             r"cholecystectom\w*|"
-            r"gallbladder[^;.]*?(?P<core>surgically absent|(?:has been|was|is) (?:surgically )?removed)"
+            r"gallbladder[^;.]*?(?P<core>surgically absent|(?:has been|was|is) (?:surgically )?(?:removed|resected))"
         ),
         _rule(r"surgically absent|status post resection", anatomies=("gallbladder",)),
     ),
     "atelectasis": _rule(r"\batele[ck]\w*"),
     "abdominal_aortic_aneurysm": _rule(
         r"aneurysm\w*|\baaas?\b",
-        where=r"\baort|infrarenal|juxtarenal|\baaa",
-        veto_clause=r"thoracic aort|ascending|aortic root|splenic|renal arter|cerebral|ventric",
+        where=r"\baort|\babdominal|infrarenal|juxtarenal|\baaa|^\W*(?:no |without )(?:evidence of )?(?:an )?aneurysm",
+        veto_clause=r"thoracic aort|ascending|aortic root|(?:splenic|renal|iliac|hepatic) arter\w* aneurysm|"
+        r"cerebral|ventric",
     ),
     "anasarca": _rule(r"anasarca|(?:diffuse|generali[sz]ed) (?:body wall|subcutaneous|soft tissue) (?P<core>o?edema)"),
     "hiatal_hernia": _rule(r"\bhiat\w*[^;.]*?(?P<core>herni\w*)|(?P<core2>herni\w*)[^;.]*?\bhiat"),
@@ -191,15 +194,20 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
         _rule(r"gall-?stones?|cholelith\w*"),
         _rule(r"\b(?:stones?|calcul\w*)", anatomies=("gallbladder",), veto_clause=r"renal|kidney|ureter|nephro"),
     ),
-    "hydronephrosis": _rule(r"hydronephro\w*|hydroureter\w*|(?:pelvi)?caliectas\w*|pelviectas\w*"),
+    "hydronephrosis": _rule(
+        r"hydronephro\w*|hydroureter\w*|(?:pelvi)?caliectas\w*|pelviectas\w*|"
+        r"(?:renal pelvi\w*|collecting systems?)[^;.]*?(?P<core>dilat\w*)|"
+        r"(?P<core2>dilat\w*)[^;.]*?(?:renal pelvi|renal collecting|collecting system)"
+    ),
     "bowel_obstruction": _rule(
         r"\bobstruct\w*|\bsbo\b",
-        where=r"bowel|\bsbo\b|intestin|colon|duoden|"
-        r"^\W*(?:no|without|partial|high-grade|low-grade|evidence of|\s)*obstruct",
         anatomies=("bowel",),
-        veto_clause=r"nonobstruct|non-obstruct|biliary|ureter|uropathy|calcul|outlet",
+        veto_clause=r"non-?obstruct|bil(?:iary|e)|duct|ureter|uropathy|calcul|stone|renal|outlet|bronch|venous|airway",
     ),
-    "free_air": _rule(r"\bfree (?:[\w-]+ ){0,2}(?:air|gas)\b|pneumoperiton\w*|extra-?luminal (?:air|gas)"),
+    "free_air": (
+        _rule(r"\bfree (?:[\w-]+ ){0,2}(?:air|gas)\b|pneumoperiton\w*|extra-?luminal (?:air|gas)"),
+        _rule(r"\b(?:foci|locules|bubbles|pockets) of (?P<core>(?:air|gas))\b[^;.]*?peritone"),
+    ),
     "fracture": _rule(r"fractur\w*|compression deformit\w*"),
 }
 

@@ -13,7 +13,8 @@ HARD_STEMS = (
     "atelecta", "emphysem", "bulla", "bleb", "bronchiect", "bronchiol", "bronchit", "fibros", "fibrot", "fibroatel",
     "sequel", "honeycomb", "mosaic", "ground[- ]?glass", "crazy[- ]paving", "tree[- ]in[- ]bud", "budding tree",
     "air[- ]trapping", "septal thick", "reticul", "pneumoni", "pneumothora", "hydropneumothora", "hemothora",
-    "empyem", "pneumomediast", "cavit", "mucus", "secretion", "plug", "aspirat", "hyperinflat", "hyperaerat", "covid",
+    "empyem", "pneumomediast", "cavit(?:ary|at)", "mucus", "secretion", "plug", "aspirat", "hyperinflat",
+    "hyperaerat", "covid",
     # heart and vessels
     "cardiomegal", "calcif", "calcific", "plaque", "athero", "aneurysm", "ectasi", "ectatic", "dissect", "thromb",
     "embol", "stenos", "stenot", "occlusi", "occluded", "tortuo", "elongat", "varic", "varix", "collateral", "shunt",
@@ -35,7 +36,7 @@ HARD_STEMS = (
     "hemangiom", "angiomyolip", "lipom", "hamartom", "granulom", "hematom", "haematom", "hemorrhag", "bleed",
     "lacerat", "contusion", "extravasat", "hypodens", "hyperdens", "hypoattenuat", "hyperattenuat", "low[- ]attenuat",
     "low[- ]densit", "hypoenhanc", "hyperenhanc", "hypermetabol", "fat attenuat", "atroph", "hypertroph", "enlarge",
-    "dilat", "(?<!well[- ])disten[ds]", "swell", "swollen", "scar", "striated", "patch", "band", "linear", "halo",
+    "dilat", "(?<!well[- ])disten[dst]", "swell", "swollen", "scar", "striated", "patch", "band", "linear", "halo",
     "retract", "compress", "displac", "deviat", "shift", "deform", "defect", "destruct", "erosi", "lytic", "sclero",
     "obliterat", "contamin", "heterogene", "inhomogene", "irregular", "asymmetr", "lobulat", "nodular", "bulg",
     # bones
@@ -77,14 +78,15 @@ NORMAL_PREDICATES = (
 
 # Sentences about how the images were made or what to do next.
 TECHNIQUE = (
-    "contrast", "unenhanced", "non[- ]contrast", "slice", "section thickness", "reformat", "reconstruct",
-    "multidetector", "protocol", "technique", "optimal", "artifact", "artefact", "motion", "respiratory",
-    "(?:parenchyma|lung|bone|soft tissue) window", "images? (?:were|was) (?:obtained|acquired|taken)", "axial",
-    "coronal", "sagittal", "examination (?:is|was|of)", "comparison", "compared", "recommend", "suggest", "advis",
-    "correlat", "follow[- ]?up", "control", "clinical", "laboratory", "should be", "would be appropriate",
-    "will be appropriate", "evaluat", "history", "indication", "known", "please", "thank", "discussed", "dictated",
-    "signed", "note[sd]? made", "performed", "administ", "intravenous", "oral", "dose", "see (?:above|below|report)",
-    "limited",
+    "contrast", "ct (?:of the )?(?:abdomen|pelvis|chest|thorax)", "unenhanced", "non[- ]contrast", "slice",
+    "section thickness", "reformat", "reconstruct", "multidetector", "protocol", "technique", "optimal", "artifact",
+    "artefact", "motion", "respiratory", "(?:parenchyma|lung|bone|soft tissue) window",
+    "images? (?:were|was) (?:obtained|acquired|taken)", "axial", "coronal", "sagittal", "examination (?:is|was|of)",
+    "comparison", "compared", "recommend", "suggest", "advis", "correlat", "follow[- ]?up", "control", "clinical",
+    "laboratory", "should be", "could be further", "may be obtained", "consider(?!ed)", "faxed", "dictat",
+    "would be appropriate", "will be appropriate", "evaluat", "history", "indication", "known", "please", "thank",
+    "discussed", "dictated", "signed", "note[sd]? made", "performed", "administ", "intravenous", "oral", "dose",
+    "see (?:above|below|report)", "limited",
 )  # fmt: skip
 
 # Signs that something is being said to exist, whatever it is.

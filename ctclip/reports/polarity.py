@@ -38,6 +38,14 @@ COMPARISON = re.compile(
     re.I,
 )  # fmt: skip
 
+# Nor do phrases about the contrast medium: "given the lack of intravenous contrast".
+CONTRAST = re.compile(
+    r"\b(?:(?:given|due to|because of|secondary to|owing to|despite|from) )?(?:the )?(?:lack of|without|with)"
+    r"(?: (?:and|or) with(?:out)?)? (?:(?:any|intravenous|iv|oral) )*contrast(?: material| medium| agent)?\b"
+    r"(?! (?:enhanc|uptake|accumul|filling))",
+    re.I,
+)
+
 # A clause that says the organ could not be judged.
 CANNOT_JUDGE = re.compile(
     r"\b(?:cannot|can not|could not|couldn't|can't|not) be (?:\w+ )?(?:evaluated|assessed|characteri[sz]ed|examined|"
@@ -90,8 +98,8 @@ _END_OF_REACH = re.compile(
 
 
 def without_comparison(clause: str) -> tuple[str, bool]:
-    """(the clause less what only compares it with an earlier study, whether there was any such part)."""
-    left, num_removed = NEW_SINCE.subn(" ", clause)
+    """(the clause less comparisons with earlier studies and words on the contrast medium, whether it compares)."""
+    left, num_removed = NEW_SINCE.subn(" ", CONTRAST.sub(" ", clause))
     left, num_more = COMPARISON.subn(" ", left)
     return left.strip(" ,.;"), num_removed + num_more > 0
 

@@ -29,12 +29,13 @@ SECTIONS = tuple(SECTION_HEADINGS)
 
 _WORDS = re.compile(r"\w+|[^\w\s]+")
 _SECTION_OF = {variant: section for section, variants in SECTION_HEADINGS.items() for variant in variants}
-_BODY = ("findings", "findings and impression", "report")
+_BODY = ("findings", "findings and impression", "report", "discussion", "interpretation")
 _IMPRESSION = ("impression", "impressions", "conclusion", "conclusions", "opinion", "summary")
 _APART = (
-    "technique", "comparison", "comparisons", "history", "clinical history", "clinical information", "indication",
-    "reason for exam", "procedure", "procedure comments", "examination", "exam", "contrast", "recommendation",
-    "recommendations", "notification", "notifications", "addendum", "electronically signed by",
+    "technique", "comparison", "comparisons", "comparison exam", "history", "clinical history", "clinical information",
+    "clinical indication", "indication", "indications", "reason for exam", "reason for examination", "procedure",
+    "procedure comments", "examination", "exam", "contrast", "recommendation", "recommendations", "notification",
+    "notifications", "addendum", "electronically signed by",
 )  # fmt: skip
 _PARTS = (*_BODY, *_IMPRESSION, *_APART)
 
@@ -52,6 +53,7 @@ _ORGAN = re.compile(rf"{_START}\b(?P<name>{_alternation(_SECTION_OF)})\s*:", re.
 _ORGAN_INSIDE = re.compile(rf"(?<=\s)\b(?P<name>(?=[A-Z])(?i:{_alternation(_SECTION_OF)}))\s*:")
 _PART = re.compile(rf"{_START}\b(?P<name>{_alternation(_PARTS)})\s*:", re.I | re.M)
 _PART_INSIDE = re.compile(rf"(?<=\s)\b(?P<name>{_alternation(name.upper() for name in _PARTS)})\s*:")
+_CAPITALS = re.compile(r"^[ \t]*[A-Z][A-Z ,/&()-]{3,50}:", re.M)  # any other heading that has a line to itself
 _NUMBERED = re.compile(r"(?:(?<=[.!?])|\n)\s*1\s*[.)]\s+(?=[A-Za-z<])")
 _CT_RATE_QUOTE = re.compile(r'\s+"+\s*(?=\S)')
 
@@ -121,6 +123,8 @@ def cut_impression(report: str) -> tuple[str, str]:
             findings.append(text)
         elif name in _IMPRESSION:
             impression.append(text)
+        elif match := _CAPITALS.search(text):  # technique, history and their like end at any heading
+            findings.append(text[match.start() :])
     body = " ".join(part.strip() for part in findings if part.strip())
     if not impression:
         body, listed = _cut_numbered(body)

@@ -4,14 +4,19 @@ import csv
 import hashlib
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ctclip.errors import ReportError
 from ctclip.findings import CT_RATE_FINDINGS, KNOWN_FINDINGS, MERLIN_FINDINGS
+from ctclip.phantom.knobs import Knobs
+from ctclip.phantom.report import write_report
+from ctclip.phantom.study import draw_patient, draw_study
 from ctclip.reports.anatomy import route_report
 from ctclip.reports.findings import extract_findings, find_mentions, label_reports
+from ctclip.reports.normality import coverage, report_normality
 from ctclip.reports.sections import clean_text
 from tests.shared_data import labels, reports
 
@@ -150,3 +155,34 @@ def test_published_prompts_are_read_as_their_authors_meant_them():
     assert set(published) <= set(MERLIN_FINDINGS)
     assert np.mean(affirmed) > 0.97
     assert np.mean(wrong) < 0.05
+
+
+def test_abdominal_reports_of_another_source_are_read_as_by_hand():
+    """Ten reports of MTSamples, labelled twice by hand; the table holds ids and labels only."""
+    with (Path(__file__).parent / "mtsamples_abdomen.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = reports("mtsamples_ct.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = {row["id"]: row["text"] for row in map(json.loads, lines)}
+    by_hand = [{(row["id"], row["finding"]): int(row[reading]) for row in rows} for reading in ("first", "second")]
+    studies = sorted({row["id"] for row in rows})
+    cells = [(study, finding) for study in studies for finding in MERLIN_FINDINGS]
+    read = {study: extract_findings(texts[study], MERLIN_FINDINGS) for study in studies}
+    first, second = (np.array([labels.get(cell, -1) for cell in cells]) for labels in by_hand)
+    said = np.array([read[study][finding] for study, finding in cells])
+    assert (first == second).mean() > 0.99
+    assert (said == second).mean() > 0.96
+    assert f1_per_finding(said[:, None], second[:, None])[0] > 0.9
+
+
+def test_reports_of_the_phantom_cohort_are_read_as_they_were_meant():
+    knobs = Knobs.realistic()
+    texts, meant = [], []
+    for index in range(60):
+        study = draw_study(11, draw_patient(11, index, knobs), 0, knobs)
+        truth = {finding: int(study.lesion(finding) is not None) for finding in MERLIN_FINDINGS}
+        report = write_report(study, truth, omission=knobs.omission, rng=study.study_stream("report"))
+        texts.append(report.text)
+        meant.append([report.says[finding] == 1 for finding in MERLIN_FINDINGS])
+    said = label_reports(texts, MERLIN_FINDINGS) == 1
+    assert (said == np.array(meant)).mean() > 0.995
+    assert coverage(report_normality(text) for text in texts) > 0.95

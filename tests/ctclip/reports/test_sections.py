@@ -83,6 +83,8 @@ def test_a_report_without_headings_has_thirteen_empty_sections():
         ("IMPRESSION: Liver: cyst.\nFINDINGS:\nLiver: Large cyst.", "Liver: Large cyst.", "Liver: cyst."),
         ("TECHNIQUE: Contrast. FINDINGS: Spleen: Normal.", "Spleen: Normal.", ""),
         ("Liver: Cyst of 1. 5 cm.", "Liver: Cyst of 1. 5 cm.", ""),
+        ("TECHNIQUE: Spiral.\nDISCUSSION: Spleen: Normal.", "Spleen: Normal.", ""),
+        ("TECHNIQUE: Spiral.\nCT PELVIS: Cyst.\nIMPRESSION: Cyst.", "CT PELVIS: Cyst.", "Cyst."),
         ("Just a text. 1. With a list.", "Just a text. 1. With a list.", ""),
         ("clean : lower . impression : 1 . cyst .", "clean : lower .", "1 . cyst ."),
     ],
