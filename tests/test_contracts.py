@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "nvidia.dali", "cupy", "monai", "nibabel", "pydicom", "transformers", "matplotlib", "scipy")
+# Not scipy: numba itself loads it where it is installed.
+HEAVY = ("torch", "nvidia.dali", "cupy", "monai", "nibabel", "pydicom", "transformers", "matplotlib")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
