@@ -46,7 +46,10 @@ def draw_metrics(table: ScoreTable, *, options: EvaluateOptions, validation: Sco
     chances = probabilities(table.scores, logit_scale=options.logit_scale)
     thresholds = find_thresholds(table, options, validation)
     num = len(table.findings)
-    subsets = [balanced_subset(table.labels[:, column], seed=options.seed, column=column) for column in range(num)]
+    subsets = [
+        balanced_subset(labels, seed=options.seed, finding=name)
+        for labels, name in zip(table.labels.T, table.findings, strict=True)
+    ]
     in_balanced = np.stack(subsets, axis=1)
     blocks = draw_counts(table.patients, num_draws=options.num_bootstraps, seed=options.seed)
     values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}

@@ -3,6 +3,7 @@
 Every choice here is stamped into the report. It computes no metric.
 """
 
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,15 +48,15 @@ class EvaluateOptions:
             )
 
 
-def balanced_subset(labels: np.ndarray, *, seed: int, column: int) -> np.ndarray:
+def balanced_subset(labels: np.ndarray, *, seed: int, finding: str) -> np.ndarray:
     """(N,) bool: min(#positive, #negative) studies of each class, drawn without replacement (Merlin's protocol).
 
     Args:
         labels: (N,) of 1, 0 and -1; unknown studies are never drawn.
         seed: Of the draw.
-        column: Number of the finding, so that findings are drawn independently.
+        finding: Its name: findings are drawn independently, whichever others are evaluated.
     """
-    rng = np.random.default_rng((seed, 2, column))
+    rng = np.random.default_rng((seed, 2, zlib.crc32(finding.encode())))
     classes = [np.flatnonzero(labels == value) for value in (0, 1)]
     size = min(len(rows) for rows in classes)
     chosen = np.zeros(len(labels), bool)

@@ -88,20 +88,20 @@ def test_unknown_studies_do_not_change_a_score():
 
 def test_the_balanced_subset_is_balanced_seeded_and_known():
     labels = np.array([1] * 5 + [0] * 40 + [-1] * 20, np.int8)
-    chosen = balanced_subset(labels, seed=3, column=1)
+    chosen = balanced_subset(labels, seed=3, finding="a")
     assert (chosen & (labels == 1)).sum() == (chosen & (labels == 0)).sum() == 5
     assert not (chosen & (labels == -1)).any()
-    np.testing.assert_array_equal(chosen, balanced_subset(labels, seed=3, column=1))
-    assert (chosen != balanced_subset(labels, seed=4, column=1)).any()
-    assert (chosen != balanced_subset(labels, seed=3, column=2)).any()
-    assert not balanced_subset(np.ones(4, np.int8), seed=0, column=0).any()
+    np.testing.assert_array_equal(chosen, balanced_subset(labels, seed=3, finding="a"))
+    assert (chosen != balanced_subset(labels, seed=4, finding="a")).any()
+    assert (chosen != balanced_subset(labels, seed=3, finding="b")).any()
+    assert not balanced_subset(np.ones(4, np.int8), seed=0, finding="a").any()
 
 
 def test_balanced_f1_is_that_of_the_subset_and_near_its_expectation():
     table = make_table(4000, signal=1.5)
     report = report_scores(table, options=EvaluateOptions(num_bootstraps=20))
     for column, name in enumerate(table.findings):
-        chosen = balanced_subset(table.labels[:, column], seed=0, column=column)
+        chosen = balanced_subset(table.labels[:, column], seed=0, finding=name)
         subset = sklearn_metrics.f1_score(table.labels[chosen, column], table.scores[chosen, column] > 0)
         found = report["findings"][name]
         assert found["f1_balanced"]["value"] == pytest.approx(subset)
