@@ -48,17 +48,23 @@ def read_corrections(path: Path) -> dict[str, Correction]:
     Raises:
         ManifestError: A missing column, a value that is no number, or a volume twice; naming the row.
     """
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        missing = sorted(set(COLUMNS) - set(rows.fieldnames or ()))
-        if missing:
-            raise ManifestError(f"no columns {missing}; this is no CT-RATE metadata table", path=path)
-        found: dict[str, Correction] = {}
-        for number, row in enumerate(rows, start=2):
-            name = row["VolumeName"].removesuffix(".gz").removesuffix(".nii")
-            if name in found:
-                raise ManifestError(f"line {number} has this volume a second time", study=name, path=path)
-            found[name] = _correction(row, name, number, path)
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            return _corrections(csv.DictReader(file), path)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"the table cannot be read: {error}", path=path) from error
+
+
+def _corrections(rows: csv.DictReader, path: Path) -> dict[str, Correction]:
+    missing = sorted(set(COLUMNS) - set(rows.fieldnames or ()))
+    if missing:
+        raise ManifestError(f"no columns {missing}; this is no CT-RATE metadata table", path=path)
+    found: dict[str, Correction] = {}
+    for number, row in enumerate(rows, start=2):
+        name = row["VolumeName"].removesuffix(".gz").removesuffix(".nii")
+        if name in found:
+            raise ManifestError(f"line {number} has this volume a second time", study=name, path=path)
+        found[name] = _correction(row, name, number, path)
     return found
 
 

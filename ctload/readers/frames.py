@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 
 from ctload.errors import GeometryError, IngestError
+from ctload.readers.damage import typed_damage
 from ctload.readers.members import Member
 from ctload.readers.pixels import is_lossy, rescale_of, stored_pixels
 from ctload.readers.rescale import rescaled
@@ -68,37 +69,38 @@ def _single_reader(series: Series, unit: str, path: Path) -> Callable[[int], Fra
     def read(index: int) -> Frame:
         member = series.slices[index].member
         dataset = parse(member, path)
-        stored = stored_pixels(dataset, member, path)[0]
-        scale = rescale_of(dataset, unit, member, path)
-        return Frame(rescaled(stored, *scale), scale, is_lossy(dataset))
+        with typed_damage(member, path):
+            stored = stored_pixels(dataset, member, path)[0]
+            scale = rescale_of(dataset, unit, member, path)
+            return Frame(rescaled(stored, *scale), scale, is_lossy(dataset))
 
     return read
 
 
 def _multi_frame(member: Member, unit: str, path: Path) -> Frames:
     dataset = parse(member, path)
-    num_frames = int(dataset.get("NumberOfFrames") or 1)
-    try:
+    with typed_damage(member, path):
+        num_frames = int(dataset.get("NumberOfFrames") or 1)
         groups = [_Groups(dataset, index) for index in range(num_frames)]
-        geometry = SliceGeometry(
-            np.array([group.numbers("PlanePositionSequence", "ImagePositionPatient", 3) for group in groups]),
-            np.array([group.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6) for group in groups]),
-            np.array([group.numbers("PixelMeasuresSequence", "PixelSpacing", 2) for group in groups]),
-            np.tile((int(dataset.Rows), int(dataset.Columns)), (num_frames, 1)),
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        geometry = _frame_geometry(groups, (int(dataset.Rows), int(dataset.Columns)), path)
+        stored, lossy = stored_pixels(dataset, member, path), is_lossy(dataset)
+        scales = [rescale_of(group.item("PixelValueTransformationSequence"), unit, member, path) for group in groups]
+    return Frames(geometry, lambda index: Frame(rescaled(stored[index], *scales[index]), scales[index], lossy))
+
+
+def _frame_geometry(groups: list["_Groups"], shape: tuple[int, int], path: Path) -> SliceGeometry:
+    try:
+        position_mm = [group.numbers("PlanePositionSequence", "ImagePositionPatient", 3) for group in groups]
+        orientation = [group.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6) for group in groups]
+        spacing_mm = [group.numbers("PixelMeasuresSequence", "PixelSpacing", 2) for group in groups]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise GeometryError(
             "NO_GEOMETRY",
-            f"file {member.name}: a frame's functional groups lack its position, orientation or spacing; convert it to "
-            "single frames first",
+            "a frame's functional groups lack its position, orientation or spacing; convert it to single frames first",
             path=path,
         ) from error
-    scales = [rescale_of(group.item("PixelValueTransformationSequence"), unit, member, path) for group in groups]
-    stored, lossy = stored_pixels(dataset, member, path), is_lossy(dataset)
-    return Frames(
-        _complete(geometry, path),
-        lambda index: Frame(rescaled(stored[index], *scales[index]), scales[index], lossy),
-    )
+    shapes = np.tile(shape, (len(groups), 1))
+    return _complete(SliceGeometry(np.array(position_mm), np.array(orientation), np.array(spacing_mm), shapes), path)
 
 
 class _Groups:
@@ -107,7 +109,7 @@ class _Groups:
     def __init__(self, dataset: pydicom.Dataset, index: int) -> None:
         own = dataset.get("PerFrameFunctionalGroupsSequence") or []
         shared = dataset.get("SharedFunctionalGroupsSequence") or []
-        self._places = [sequence[number] for sequence, number in ((own, index), (shared, 0)) if len(sequence)]
+        self._places = [sequence[number] for sequence, number in ((own, index), (shared, 0)) if len(sequence) > number]
 
     def item(self, name: str) -> pydicom.Dataset:
         """The item of a group's sequence; an empty data set where there is none."""

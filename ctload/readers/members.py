@@ -50,8 +50,13 @@ def open_members(path: Path, *, max_bytes: int) -> Iterator[list[Member]]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise IngestError("TRUNCATED", f"the zip has no directory ({error}); fetch it again", path=path) from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        cut_off = "not a zip" in str(error)
+        raise IngestError(
+            "TRUNCATED" if cut_off else "UNDECODABLE",
+            f"the zip's directory cannot be read ({error}); fetch it again",
+            path=path,
+        ) from error
     with archive:
         yield _limited(_zip_members(archive, path), path, max_bytes)
 
@@ -94,6 +99,8 @@ def _folder_members(folder: Path) -> list[Member]:
 def _zip_members(archive: zipfile.ZipFile, path: Path) -> list[Member]:
     members = []
     for info in archive.infolist():
+        if not info.filename:
+            raise IngestError("UNDECODABLE", "a zip member has no name; the zip is damaged", path=path)
         if info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/")):
             continue
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -185,10 +185,11 @@ def _layout(header: nib.Nifti1Header, path: Path) -> tuple[tuple[int, int, int],
 def _affine(header: nib.Nifti1Header, path: Path) -> np.ndarray:
     """(4, 4) float64, (x, y, z) -> RAS+ mm."""
     try:
-        if int(header["sform_code"]) > 0:
-            return np.asarray(header.get_sform(), np.float64)
-        if int(header["qform_code"]) > 0:
-            return np.asarray(header.get_qform(), np.float64)
+        with np.errstate(all="ignore"):  # what is no number is refused by require_regular
+            if int(header["sform_code"]) > 0:
+                return np.asarray(header.get_sform(), np.float64)
+            if int(header["qform_code"]) > 0:
+                return np.asarray(header.get_qform(), np.float64)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError("NO_GEOMETRY", f"the qform is damaged: {error}", path=path) from error
     raise GeometryError(

@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from ctload.errors import IngestError
+from ctload.readers.damage import typed_damage
 from ctload.readers.members import DICOM_SUFFIXES, Member, is_dicom
 from ctload.readers.slices import MIN_SLICES, SliceGeometry
 
@@ -145,18 +146,18 @@ def _series(uid: str, instances: list[Instance], unit: str, key: bytes) -> Serie
 
 def _instance(member: Member, path: Path) -> Instance | None:
     """The facts of one file; None if it is no DICOM, or a DICOMDIR."""
-    header = _header(member, path)
-    if header is None:
-        if member.name.lower().endswith(DICOM_SUFFIXES):
-            raise _damaged("it is named as DICOM and is none", member, path)
-        return None
-    sop_class = _text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-    if sop_class == MediaStorageDirectoryStorage:
-        return None
-    series_uid = _text(header, "SeriesInstanceUID")
-    if not series_uid:
-        raise _damaged("it has no SeriesInstanceUID", member, path)
-    try:
+    with typed_damage(member, path):
+        header = _header(member)
+        if header is None:
+            if member.name.lower().endswith(DICOM_SUFFIXES):
+                raise _damaged("it is named as DICOM and is none", member, path)
+            return None
+        sop_class = _text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+        if sop_class == MediaStorageDirectoryStorage:
+            return None
+        series_uid = _text(header, "SeriesInstanceUID")
+        if not series_uid:
+            raise _damaged("it has no SeriesInstanceUID", member, path)
         return Instance(
             member,
             series_uid,
@@ -171,8 +172,6 @@ def _instance(member: Member, path: Path) -> Instance | None:
             orientation=_numbers(header, "ImageOrientationPatient", 6),
             spacing_mm=_numbers(header, "PixelSpacing", 2),
         )
-    except Exception as error:  # pydicom converts values on access, and damaged ones raise anything
-        raise _damaged(f"a value cannot be parsed ({type(error).__name__})", member, path) from error
 
 
 def parse(member: Member, path: Path) -> pydicom.FileDataset:
@@ -182,22 +181,17 @@ def parse(member: Member, path: Path) -> pydicom.FileDataset:
         IngestError: UNDECODABLE.
     """
     content = member.read()
-    try:
+    with typed_damage(member, path):
         return pydicom.dcmread(BytesIO(content), force=True)
-    except Exception as error:  # a parser given damaged bytes raises anything, from KeyError to struct.error
-        raise _damaged(f"it cannot be parsed ({type(error).__name__})", member, path) from error
 
 
-def _header(member: Member, path: Path) -> pydicom.FileDataset | None:
+def _header(member: Member) -> pydicom.FileDataset | None:
     """A file's data set without pixels; None if it is no DICOM."""
-    try:
-        with member.open() as file:
-            if not is_dicom(file.read(132)):
-                return None
-            file.seek(0)
-            return pydicom.dcmread(file, force=True, stop_before_pixels=True)
-    except Exception as error:  # as in parse; and a damaged zip member shows itself here too
-        raise _damaged(f"its header cannot be parsed ({type(error).__name__})", member, path) from error
+    with member.open() as file:
+        if not is_dicom(file.read(132)):
+            return None
+        file.seek(0)
+        return pydicom.dcmread(file, force=True, stop_before_pixels=True)
 
 
 def _damaged(why: str, member: Member, path: Path) -> IngestError:

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from ctload.errors import CtloadError, IngestError, ManifestError
+from ctload.errors import IngestError, ManifestError
 from ctload.readers import read_source
 from ctload.readers.ct_rate import COLUMNS, read_corrections
 from tests.ctload.nifti_files import write_nifti
@@ -70,8 +70,12 @@ def test_a_volume_twice_and_another_table_are_refused(tmp_path):
     with pytest.raises(ManifestError, match="second time"):
         read_corrections(write_table(tmp_path / "m.csv", ROW, ROW))
     (tmp_path / "other.csv").write_text("study,path\na,b\n")
-    with pytest.raises(CtloadError, match="no CT-RATE metadata"):
+    with pytest.raises(ManifestError, match="no CT-RATE metadata"):
         read_corrections(tmp_path / "other.csv")
+    (tmp_path / "damaged.csv.gz").write_bytes(b"VolumeName")
+    for name in ("absent.csv", "damaged.csv.gz"):
+        with pytest.raises(ManifestError, match="cannot be read"):
+            read_corrections(tmp_path / name)
 
 
 def test_the_released_validation_table_is_read_whole():
