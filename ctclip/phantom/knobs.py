@@ -6,6 +6,8 @@ A knob is data: two cohorts with the same knobs and seed are the same bytes. `re
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from ctclip.phantom.catalogue import CATALOGUE, FINDINGS
 from ctclip.phantom.errors import KnobError
@@ -14,6 +16,7 @@ from ctclip.phantom.prevalence import MALE_SHARE, conditional_prevalence
 
 PLANTED = ("none", "25:75", "50:50", "75:25")
 SERIES = ("kernel", "phase")
+EMPTY: Mapping[str, float] = MappingProxyType({})
 
 DEMO_PREVALENCE: dict[str, float] = {
     "ascites": 0.35, "pleural_effusion": 0.35, "hepatic_steatosis": 0.35, "splenomegaly": 0.3, "hepatomegaly": 0.3,
@@ -101,9 +104,11 @@ class Knobs:
                     "lower it or normal_share"
                 )
 
-    def with_prevalence(self, **prevalence: float) -> "Knobs":
-        """The same knobs with some prevalences changed."""
-        return replace(self, prevalence={**self.prevalence, **prevalence})
+    def changed(
+        self, *, prevalence: Mapping[str, float] = EMPTY, effect: Mapping[str, float] = EMPTY, **fields: Any
+    ) -> "Knobs":
+        """The same knobs with some prevalences, some effects and some other fields changed."""
+        return replace(self, prevalence={**self.prevalence, **prevalence}, effect={**self.effect, **effect}, **fields)
 
     @classmethod
     def realistic(cls) -> "Knobs":

@@ -51,16 +51,16 @@ def make_scene(study: PhantomStudy) -> Scene:
     thorax.paint_heart(scene, frame)
     thorax.paint_esophagus(scene, frame)
     body.paint_spine(scene, frame)
-    urinary.paint_kidneys(scene, frame)
     bowel.paint_bowel(scene, frame)
     vessels.paint_arteries(scene, frame)
-    abdomen.paint_adrenals(scene, frame)
     abdomen.paint_stomach(scene, frame)
     abdomen.paint_spleen(scene, frame)
     abdomen.paint_pancreas(scene, frame)
     abdomen.paint_liver(scene, frame)
     vessels.paint_veins(scene, frame)
     abdomen.paint_gallbladder(scene, frame)
+    urinary.paint_kidneys(scene, frame)
+    abdomen.paint_adrenals(scene, frame)
     urinary.paint_pelvis(scene, frame)
     vessels.paint_nodes(scene, frame)
     bowel.paint_free_air(scene, frame)
@@ -94,17 +94,16 @@ def render(study: PhantomStudy, grid: Grid, *, box: Box | None = None, is_noisy:
     return Rendered(voxels, labels, bits, affine)
 
 
-def organ_box(study: PhantomStudy, labels: Iterable[int], grid: Grid, *, margin_mm: float) -> Box:
-    """The part of `grid` that holds some organs and a margin; found on a volume of 6 mm voxels without noise.
+def organ_box(rendered: Rendered, wanted: Iterable[int], grid: Grid, *, margin_mm: float) -> Box:
+    """The part of `grid` that holds some organs of a volume rendered before, coarsely as a rule, and a margin.
 
     Raises:
-        ValueError: None of the organs is in this study.
+        ValueError: None of the organs is in the volume.
     """
-    coarse = Grid((80, 70, 80), (6.0, 6.0, 6.0))
-    found = np.argwhere(np.isin(render(study, coarse, is_noisy=False).organs, list(labels)))
+    found = np.argwhere(np.isin(rendered.organs, list(wanted)))
     if not len(found):
-        raise ValueError(f"study {study.name} has none of the organs {list(labels)}")
-    to_fine = np.linalg.inv(grid_affine(grid)) @ grid_affine(coarse)
+        raise ValueError(f"the volume has none of the organs {list(wanted)}")
+    to_fine = np.linalg.inv(grid_affine(grid)) @ rendered.affine
     low, high = (to_fine @ np.append(corner, 1.0) for corner in (found.min(axis=0) - 0.5, found.max(axis=0) + 0.5))
     margin = margin_mm / np.array(grid.spacing_mm)
     start = np.clip(np.floor(low[:3] - margin), 0, np.array(grid.shape) - 1).astype(int)

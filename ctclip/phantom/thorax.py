@@ -10,6 +10,7 @@ from ctclip.phantom.shape import Look, Scene, rotation
 LUNG_CENTER = (74.0, -6.0, 196.0)
 LUNG_RADII = (62.0, 84.0, 132.0)
 HEART_CENTER = (-24.0, 22.0, 147.0)
+EFFUSION_BASE_Z = 108.0
 
 
 def paint_lungs(scene: Scene, body: Body) -> None:
@@ -45,13 +46,13 @@ def _paint_effusion(scene: Scene, body: Body, center, radii, side: int, name: st
     lesion = body.study.lesion("pleural_effusion")
     if lesion is None or not lesion.has(name):
         return
-    back = center[1] - radii[1]
-    look = Look(body.hu("fluid"), organs.PLEURA, bit_of("pleural_effusion"), over=(organs.LUNG, organs.PLEURA))
+    # The meniscus: a plane that runs forward and down, `size_mm` before the back wall of the lung base.
+    base = EFFUSION_BASE_Z * body.study.patient.scale
+    back = center[1] - radii[1] * np.sqrt(1 - ((base - center[2]) / radii[2]) ** 2)
     tilt = 0.35
-    # The level passes `size_mm` before the back wall at the height of the lung base.
-    base = 85 * body.study.patient.scale
-    offset = -(back + lesion.size_mm) - tilt * base
-    scene.ellipsoid(center, [r * 1.01 for r in radii], look, clip=(0.0, -1.0, -tilt, offset))
+    look = Look(body.hu("fluid"), organs.PLEURA, bit_of("pleural_effusion"), over=(organs.LUNG, organs.PLEURA))
+    clip = (0.0, -1.0, -tilt, -(back + lesion.size_mm) - tilt * base)
+    scene.ellipsoid(center, [r * 1.01 for r in radii], look, clip=clip)
 
 
 def _paint_atelectasis(scene: Scene, body: Body, side: int, name: str) -> None:
