@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ctclip.errors import ConfigError
-from ctclip.models.dual import Features
+from ctclip.models.features import Features
 
 
 @dataclass(frozen=True)

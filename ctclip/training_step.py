@@ -8,7 +8,8 @@ from torch.nn.utils import clip_grad_norm_
 from ctclip.config import TrainConfig
 from ctclip.data import TrainBatch
 from ctclip.distributed import World, gather_features
-from ctclip.models.dual import DualEncoder, Features
+from ctclip.models.dual import DualEncoder
+from ctclip.models.features import Features
 from ctclip.objectives.clip import clip_loss
 from ctclip.optim import learning_rate, make_optimizer, set_learning_rate
 from ctload.draw import derive_key

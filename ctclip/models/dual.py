@@ -5,28 +5,14 @@ logit scale; the objective does the rest. Names of modules are those of Stanford
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ctclip.config import ModelConfig
+from ctclip.models.features import Features
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.text import TextEncoder, build_text_encoder
-
-
-class Features(NamedTuple):
-    """What the two towers say of B studies.
-
-    Attributes:
-        image: (B, E), not normalised.
-        text: (B, E), not normalised; row i belongs to image i.
-        logit_scale: Scalar, natural log of what multiplies the cosines.
-    """
-
-    image: Tensor
-    text: Tensor
-    logit_scale: Tensor
 
 
 class ImageEncoder(nn.Module):

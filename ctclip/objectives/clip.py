@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ctclip.models.dual import Features
+from ctclip.models.features import Features
 from ctkernels import infonce
 
 
