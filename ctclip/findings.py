@@ -17,3 +17,6 @@ CT_RATE_FINDINGS = (
 )  # fmt: skip
 
 KNOWN_FINDINGS = MERLIN_FINDINGS + CT_RATE_FINDINGS
+
+# Findings of a release that stand for several of the above: the score is the largest of the parts' (CT-CLIP's rule).
+COMPOSITES = {"Calcification": ("Arterial wall calcification", "Coronary artery wall calcification")}

@@ -12,6 +12,7 @@ import numpy as np
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.errors import EvaluationError
+from ctclip.findings import COMPOSITES
 from ctclip.prompts import Prompts, PromptSet
 
 AGGREGATES = ("similarities", "embeddings")
@@ -86,22 +87,27 @@ def score_cohort(
         raise EvaluationError(
             f"cohort {cohort.name!r} has no label column; zero-shot scores need labels, name them with `findings`"
         )
-    chosen = prompts.select(cohort.findings)
+    composites = _composites(cohort, prompts)
+    parts = [part for name in composites for part in COMPOSITES[name]]
+    wanted = [*cohort.findings, *parts]
+    chosen = prompts.select([*dict.fromkeys(wanted)])
     images = unit_rows(_in_cohort_order(image_embeddings, studies, cohort), what="image", names=cohort.studies)
     vectors = _embed(chosen, embed_texts, size=images.shape[1])
-    columns = [_score(images, entry, vectors, aggregate) for entry in chosen.prompts.values()]
+    scores = {name: _score(images, entry, vectors, aggregate) for name, entry in chosen.prompts.items()}
+    scores |= {name: np.max([scores[part] for part in COMPOSITES[name]], axis=0) for name in composites}
+    findings = tuple(name for name in cohort.findings if name in scores)
     normal = _score(images, chosen.normal, vectors, aggregate) if chosen.normal else np.full(len(images), np.nan)
     labels = cohort.labels()
     return ScoreTable(
         studies=tuple(cohort.studies),
         patients=tuple(cohort.patients),
-        findings=chosen.findings,
-        labels=labels[:, [cohort.findings.index(name) for name in chosen.findings]],
-        scores=np.stack(columns, axis=1),
+        findings=findings,
+        labels=labels[:, [cohort.findings.index(name) for name in findings]],
+        scores=np.stack([scores[name] for name in findings], axis=1),
         normal_scores=normal,
         is_normal=_is_normal(cohort),
         stamp=_stamp(cohort, prompts, aggregate),
-        missing_prompts=prompts.missing(cohort.findings),
+        missing_prompts=tuple(name for name in cohort.findings if name not in findings),
     )
 
 
@@ -156,7 +162,7 @@ def load_scores(path: str | Path) -> ScoreTable:
         EvaluationError: No such file, or not a score table.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         texts = {name: tuple(arrays[name].tolist()) for name in ("studies", "patients", "findings", "missing_prompts")}
         numbers = {name: arrays[name] for name in ("labels", "scores", "normal_scores", "is_normal")}
@@ -203,6 +209,12 @@ def _score(images: np.ndarray, entry: Prompts, vectors: dict[str, np.ndarray], a
             mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
         sides.append(images @ mean)
     return sides[0] - sides[1]
+
+
+def _composites(cohort: Cohort, prompts: PromptSet) -> list[str]:
+    """Labelled findings without prompts of their own whose parts all have some."""
+    lacking = [name for name in prompts.missing(cohort.findings) if name in COMPOSITES]
+    return [name for name in lacking if not prompts.missing(COMPOSITES[name])]
 
 
 def _is_normal(cohort: Cohort) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ctclip.errors import CohortError
 
 REQUIRED_COLUMNS = ("study", "patient", "path", "report", "split")
+_FILLED_WITHOUT_REPORTS = tuple(column for column in REQUIRED_COLUMNS if column != "report")
 SPLITS = ("train", "val", "test")
 UNIT_PREFIX = "abnormal:"  # "abnormal:<unit>" columns hold 1 abnormal, 0 normal, -1 unknown
 LABEL_SOURCES = ("human", "csv", "rules", "csv+rules", "truth")
@@ -120,6 +121,7 @@ def make_cohort(
     findings: tuple[str, ...],
     synthetic: bool,
     label_source: str = "csv",
+    has_reports: bool = True,
     notes: tuple[str, ...] = (),
     path: str | Path | None = None,
 ) -> Cohort:
@@ -131,6 +133,7 @@ def make_cohort(
         findings: Label columns, in order.
         synthetic: True when nothing in it comes from a patient.
         label_source: human | csv | rules | truth.
+        has_reports: False lets column `report` be empty: a cohort for evaluation only.
         notes: What the reader left out or assumed.
         path: File or folder it was read from, for error messages.
 
@@ -143,7 +146,7 @@ def make_cohort(
     if table.num_rows == 0:
         raise CohortError("the table has no row; a cohort needs at least one study", path=path)
     assert label_source in LABEL_SOURCES, label_source
-    _check_filled(table, path)
+    _check_filled(table, REQUIRED_COLUMNS if has_reports else _FILLED_WITHOUT_REPORTS, path)
     _check_unique(table, path)
     _check_splits(table, path)
     _check_patients(table, path)
@@ -166,8 +169,8 @@ def check_volumes(cohort: Cohort) -> None:
         )
 
 
-def _check_filled(table: pa.Table, path: str | Path | None) -> None:
-    for column in REQUIRED_COLUMNS:
+def _check_filled(table: pa.Table, columns: tuple[str, ...], path: str | Path | None) -> None:
+    for column in columns:
         values = table[column].to_pylist()
         empty = [row for row, value in enumerate(values) if value is None or not value.strip()]
         if not empty:

@@ -58,6 +58,29 @@ def read_table(
     )
 
 
+def write_table(cohort: Cohort, path: str | Path) -> None:
+    """Write a cohort as a table that `read_table` and `ctload pack` read.
+
+    Paths are written relative to the table where the volume lies beside or below it, else absolute. Labels that are
+    unknown are written as -1; a synthetic cohort gets a column that says so.
+
+    Raises:
+        CohortError: A suffix other than .csv and .parquet.
+    """
+    path = Path(path)
+    folder = path.absolute().parent
+    places = [place.relative_to(folder) if place.is_relative_to(folder) else place for place in cohort.paths]
+    table = _replace(cohort.table, "path", pa.array([place.as_posix() for place in places], pa.string()))
+    if cohort.synthetic and not set(SYNTHETIC_COLUMNS) & set(table.column_names):
+        table = table.append_column("synthetic", pa.array([1] * len(cohort), pa.int8()))
+    if path.suffix == ".parquet":
+        pa_parquet.write_table(table, path)
+    elif path.suffix == ".csv":
+        pa_csv.write_csv(table, path)
+    else:
+        raise CohortError(f"a table is .csv or .parquet, not {path.suffix!r}", path=path)
+
+
 def read_arrow(path: Path) -> pa.Table:
     """A CSV (every column as strings, blank cells null) or Parquet file (types as stored).
 
