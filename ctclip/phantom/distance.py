@@ -30,7 +30,7 @@ FINDING = 30  # bit, -1 for none
 NUM_COLUMNS = 31
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _ellipsoid(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     u = row[ROTATION] * dx + row[ROTATION + 1] * dy + row[ROTATION + 2] * dz
     v = row[ROTATION + 3] * dx + row[ROTATION + 4] * dy + row[ROTATION + 5] * dz
@@ -55,7 +55,7 @@ def _ellipsoid(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     return k0 * (k0 - 1.0) / k1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _capsule(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     bx, by, bz = row[RADII] - row[CENTER], row[RADII + 1] - row[CENTER + 1], row[RADII + 2] - row[CENTER + 2]
     length2 = bx * bx + by * by + bz * bz
@@ -65,14 +65,14 @@ def _capsule(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     return math.sqrt(ex * ex + ey * ey + ez * ez) - radius
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _squircle(u: float, v: float, square: float) -> float:
     """1 on the outline; `square` blends from ellipse (0) to fourth-power oval (1)."""
     u2, v2 = u * u, v * v
     return (1.0 - square) * math.sqrt(u2 + v2) + square * math.sqrt(math.sqrt(u2 * u2 + v2 * v2))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _column(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     """An upright column with an optional hole; DEFORM is the squareness of its cross-section."""
     along = abs(dz) - row[RADII + 2]
@@ -87,7 +87,7 @@ def _column(row: np.ndarray, dx: float, dy: float, dz: float) -> float:
     return max(side, along)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def signed_distance(row: np.ndarray, x: float, y: float, z: float) -> float:
     """About how far (mm) a point lies outside the shape; below 0 inside. Ellipsoids: k0 (k0 - 1) / k1 (I. Quilez)."""
     dx, dy, dz = x - row[CENTER], y - row[CENTER + 1], z - row[CENTER + 2]
@@ -103,7 +103,7 @@ def signed_distance(row: np.ndarray, x: float, y: float, z: float) -> float:
     return distance
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def half_extent(row: np.ndarray, out: np.ndarray) -> None:
     """Half extents (mm, patient axes) of a box around the shape, about CENTER."""
     for axis in range(3):

@@ -44,7 +44,7 @@ def noise_table() -> np.ndarray:
     return random_stream(0, "noise table").uniform(-1, 1, (PERIOD, PERIOD, PERIOD)).astype(np.float32)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def value_noise(table: np.ndarray, x: float, y: float, z: float) -> float:
     """Smooth noise in [-1, 1]: random values on the integer lattice, interpolated trilinearly (value noise)."""
     ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)
@@ -58,7 +58,7 @@ def value_noise(table: np.ndarray, x: float, y: float, z: float) -> float:
     return (1 - fz) * low + fz * high
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _coverage(row: np.ndarray, matrix: np.ndarray, x: float, y: float, z: float, half: float, sub: np.ndarray) -> float:
     """Share of the voxel around (x, y, z) that the shape fills, from sub[0] x sub[1] x sub[2] points."""
     nz, ny, nx = sub[0], sub[1], sub[2]
@@ -77,7 +77,7 @@ def _coverage(row: np.ndarray, matrix: np.ndarray, x: float, y: float, z: float,
     return total / (nz * ny * nx)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _textured(row, table, coverage, x, y, z):
     """(HU, coverage) of a textured shape at a point."""
     s = 1.0 / row[WAVELENGTH]
@@ -87,7 +87,7 @@ def _textured(row, table, coverage, x, y, z):
     return row[HU] + row[TEXTURE] * noise, coverage
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _index_range(row, from_patient, shape, extent, start, stop):
     """The half-open box of voxels, [start, stop), that the shape can reach."""
     half_extent(row, extent)
@@ -101,20 +101,20 @@ def _index_range(row, from_patient, shape, extent, start, stop):
         stop[axis] = min(shape[axis], math.ceil(middle + reach + 0.5) + 1)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _samples(row, spacing, sub):
-    """Sub-samples per axis: enough that a shape's least radius is met, at least two on a surface, at most four."""
+    """Sub-samples per axis: enough that a shape's least radius is met, two along an axis much longer than another, at most four."""
     if row[KIND] == CAPSULE:
         least = min(row[ROTATION], row[ROTATION + 1])
     else:
         least = min(row[RADII], row[RADII + 1], row[RADII + 2])
     for axis in range(3):
         sub[axis] = min(4, max(1, math.ceil(1.2 * spacing[axis] / max(least, 0.5))))
-        if spacing[axis] > 1.6 * min(spacing[0], spacing[1], spacing[2]):
+        if spacing[axis] > 2.0 * min(spacing[0], spacing[1], spacing[2]):
             sub[axis] = max(sub[axis], 2)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _paint_line(row, over, table, m, iz, iy, begin, end, half, step_mm, sub, hu, organs, findings, best):
     """Paint one line of voxels along x. Where the surface is far, whole runs are skipped or filled at once.
 
@@ -136,7 +136,7 @@ def _paint_line(row, over, table, m, iz, iy, begin, end, half, step_mm, sub, hu,
         ix += run
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _fill(row, over, table, m, iz, iy, begin, end, share, hu, organs, findings, best):
     """Paint the voxels [begin, end) of a line, of each of which the shape fills `share`."""
     is_textured = row[TEXTURE] != 0.0 or row[RETICULAR] != 0.0
@@ -164,7 +164,7 @@ def _fill(row, over, table, m, iz, iy, begin, end, share, hu, organs, findings, 
         findings[iz, iy, ix] |= bit
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _paint_column(row, over, table, m, start, stop, half, spacing, hu, organs, findings, best):
     """Paint a column. Patient z runs along the slices (`pose` turns about z alone), so one slice serves for all."""
     plane = np.zeros((stop[1] - start[1], stop[2] - start[2]))
@@ -194,7 +194,7 @@ def _paint_column(row, over, table, m, start, stop, half, spacing, hu, organs, f
                 ix = end
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def paint(rows, over, table, to_patient, from_patient, spacing, hu, organs, findings):
     """Paint all rows, in order, into `hu`, `organs` and `findings`.
 
