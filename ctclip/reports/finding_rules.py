@@ -35,7 +35,7 @@ _GREW = r"(?:increas\w*|enlarge\w*|(?:larger|greater|bigger|above|wider) than no
 _CALCIUM = r"(?:calcif\w*|calcium|athero\w*|plaques?)"
 
 _PLEURAL_EFFUSION = _rule(
-    r"pleura\w*[^;.]*?(?P<core>effusion|fluid)|(?P<core2>effusions?|fluid)[^;.]*?(?:pleura|hemithora)|hydropneumothora\w*"
+    r"pleura\w*[^;.]{0,200}?(?P<core>effusion|fluid)|(?P<core2>effusions?|fluid)[^;.]{0,200}?(?:pleura|hemithora)|hydropneumothora\w*"
 )
 
 _CT_RATE: dict[str, FindingRule | tuple[FindingRule, ...]] = {
@@ -53,14 +53,14 @@ _CT_RATE: dict[str, FindingRule | tuple[FindingRule, ...]] = {
         veto_clause=r"\blymph|nodul",
     ),
     "Cardiomegaly": _rule(
-        rf"cardiomegal\w*|\b(?:heart|cardiac|cardio-?thoracic|ctr|kto|ventric\w+)\b[^;.]*?(?P<core>{_GREW}|dilat\w*)|"
-        rf"(?P<core2>{_GREW})[^;.]*?\b(?:heart|cardiac|cardiothoracic)\b",
+        rf"cardiomegal\w*|\b(?:heart|cardiac|cardio-?thoracic|ctr|kto|ventric\w+)\b[^;.]{{0,200}}?(?P<core>{_GREW}|dilat\w*)|"
+        rf"(?P<core2>{_GREW})[^;.]{{0,200}}?\b(?:heart|cardiac|cardiothoracic)\b",
     ),
     "Pericardial effusion": _rule(
-        r"pericardi\w*[^;.]*?(?P<core>effusion|fluid)|(?P<core2>effusion|fluid)[^;.]*?pericardi"
+        r"pericardi\w*[^;.]{0,200}?(?P<core>effusion|fluid)|(?P<core2>effusion|fluid)[^;.]{0,200}?pericardi"
     ),
     "Coronary artery wall calcification": _rule(_CALCIUM, where=r"coronar|\b(?:lad|rca|cx|lcx|circumflex)\b"),
-    "Hiatal hernia": _rule(r"\bhiat\w*[^;.]*?(?P<core>herni\w*)|(?P<core2>herni\w*)[^;.]*?\bhiat"),
+    "Hiatal hernia": _rule(r"\bhiat\w*[^;.]{0,200}?(?P<core>herni\w*)|(?P<core2>herni\w*)[^;.]{0,200}?\bhiat"),
     "Lymphadenopathy": _rule(
         r"\blymph ?nod\w*|\b(?:lymph)?adenopath\w*|\blaps?\b|lymphadenomegal\w*|conglomerat\w*",
         veto_clause=r"intra-?pulmonary|intra-?parenchymal|subpleural|fissur",
@@ -93,16 +93,17 @@ _CT_RATE: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     "Pleural effusion": _PLEURAL_EFFUSION,
     "Mosaic attenuation pattern": _rule(r"mosaic"),
     "Peribronchial thickening": _rule(
-        r"bronch\w*[^;.]*?(?P<core>thick\w*)|(?P<core2>thick\w*)[^;.]*?(?:peribronch|bronchial wall|bronchovas)",
+        r"bronch\w*[^;.]{0,200}?(?P<core>thick\w*)|"
+        r"(?P<core2>thick\w*)[^;.]{0,200}?(?:peribronch|bronchial wall|bronchovas)",
         veto_clause=r"main bronch|soft tissue",
     ),
     "Consolidation": _rule(r"consolidat\w*"),
     "Bronchiectasis": _rule(
-        r"bronchi?o?l?iectas\w*|bronchiectat\w*|bronch\w*[^;.]*?(?P<core>dilat\w*|ectas\w*)|"
-        r"(?P<core2>dilat\w*)[^;.]*?\bbronch"
+        r"bronchi?o?l?iectas\w*|bronchiectat\w*|bronch\w*[^;.]{0,200}?(?P<core>dilat\w*|ectas\w*)|"
+        r"(?P<core2>dilat\w*)[^;.]{0,200}?\bbronch"
     ),
     "Interlobular septal thickening": _rule(
-        r"sept\w*[^;.]*?(?P<core>thick\w*)|(?P<core2>thick\w*)[^;.]*?(?:interlobul\w*|septa\b|septal|septum)"
+        r"sept\w*[^;.]{0,200}?(?P<core>thick\w*)|(?P<core2>thick\w*)[^;.]{0,200}?(?:interlobul\w*|septa\b|septal|septum)"
     ),
 }
 
@@ -129,7 +130,8 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     "surgically_absent_gallbladder": (
         _rule(
             r"cholecystectom\w*|"
-            r"gallbladder[^;.]*?(?P<core>surgically absent|(?:has been|was|is) (?:surgically )?(?:removed|resected))"
+            r"gallbladder[^;.]{0,200}?(?P<core>surgically absent|"
+            r"(?:has been|was|is) (?:surgically )?(?:removed|resected))"
         ),
         _rule(r"surgically absent|status post resection", anatomies=("gallbladder",)),
     ),
@@ -141,13 +143,13 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
         r"cerebral|ventric",
     ),
     "anasarca": _rule(r"anasarca|(?:diffuse|generali[sz]ed) (?:body wall|subcutaneous|soft tissue) (?P<core>o?edema)"),
-    "hiatal_hernia": _rule(r"\bhiat\w*[^;.]*?(?P<core>herni\w*)|(?P<core2>herni\w*)[^;.]*?\bhiat"),
+    "hiatal_hernia": _rule(r"\bhiat\w*[^;.]{0,200}?(?P<core>herni\w*)|(?P<core2>herni\w*)[^;.]{0,200}?\bhiat"),
     "lymphadenopathy": _rule(
         r"\b(?:lymph)?adenopath\w*|(?P<core>enlarged)(?: [\w-]+){0,4} (?:lymph )?nodes?\b|"
-        r"\b(?:lymph )?nodes?\b[^;.,]*?(?P<core2>enlarge\w*)"
+        r"\b(?:lymph )?nodes?\b[^;.,]{0,200}?(?P<core2>enlarge\w*)"
     ),
     "prostatomegaly": _rule(
-        rf"prostatomegal\w*|\bprostat\w*[^;.]*?(?P<core>{_GREW})|(?P<core2>enlarge\w*)[^;.]*?\bprostate"
+        rf"prostatomegal\w*|\bprostat\w*[^;.]{{0,200}}?(?P<core>{_GREW})|(?P<core2>enlarge\w*)[^;.]{{0,200}}?\bprostate"
     ),
     "biliary_ductal_dilation": _rule(
         r"\b(?:dilat\w*|ectasi\w*|distend\w*)",
@@ -156,7 +158,10 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     ),
     "cardiomegaly": _CT_RATE["Cardiomegaly"],
     "splenomegaly": (
-        _rule(rf"(?:hepato)?splenomegal\w*|\bspleen[^;.]*?(?P<core>{_GREW})|(?P<core2>enlarge\w*)[^;.]*?\bspleen"),
+        _rule(
+            rf"(?:hepato)?splenomegal\w*|\bspleen[^;.]{{0,200}}?(?P<core>{_GREW})|"
+            r"(?P<core2>enlarge\w*)[^;.]{0,200}?\bspleen"
+        ),
         _rule(
             r"^\W*(?:(?:mildly|moderately|markedly|severely|borderline|slightly|massively|is) )*(?P<core>enlarged)",
             anatomies=("spleen",),
@@ -164,7 +169,10 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
         ),
     ),
     "hepatomegaly": (
-        _rule(rf"hepato(?:spleno)?megal\w*|\bliver[^;.]*?(?P<core>{_GREW})|(?P<core2>enlarge\w*)[^;.]*?\bliver"),
+        _rule(
+            rf"hepato(?:spleno)?megal\w*|\bliver[^;.]{{0,200}}?(?P<core>{_GREW})|"
+            r"(?P<core2>enlarge\w*)[^;.]{0,200}?\bliver"
+        ),
         _rule(
             r"^\W*(?:(?:mildly|moderately|markedly|severely|borderline|slightly|massively|is) )*(?P<core>enlarged)",
             anatomies=("liver",),
@@ -173,7 +181,7 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     ),
     "atherosclerosis": _rule(
         r"\bathero\w*|(?:calcified|aortic|arterial|vascular) (?:plaques?|calcif\w*)|"
-        r"calcif\w*[^;.]*?\b(?:aorta|iliac|arteries|vessels)",
+        r"calcif\w*[^;.]{0,200}?\b(?:aorta|iliac|arteries|vessels)",
         veto_clause=r"coronary|aortic valv",
     ),
     "ascites": _rule(r"\bascit\w*|\bfree (?:[\w-]+ ){0,2}(?:fluid|liquid)|\b(?:peritoneal|perihepatic|pelvic) fluid"),
@@ -196,8 +204,8 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     ),
     "hydronephrosis": _rule(
         r"hydronephro\w*|hydroureter\w*|(?:pelvi)?caliectas\w*|pelviectas\w*|"
-        r"(?:renal pelvi\w*|collecting systems?)[^;.]*?(?P<core>dilat\w*)|"
-        r"(?P<core2>dilat\w*)[^;.]*?(?:renal pelvi|renal collecting|collecting system)"
+        r"(?:renal pelvi\w*|collecting systems?)[^;.]{0,200}?(?P<core>dilat\w*)|"
+        r"(?P<core2>dilat\w*)[^;.]{0,200}?(?:renal pelvi|renal collecting|collecting system)"
     ),
     "bowel_obstruction": _rule(
         r"\bobstruct\w*|\bsbo\b",
@@ -206,7 +214,7 @@ _MERLIN: dict[str, FindingRule | tuple[FindingRule, ...]] = {
     ),
     "free_air": (
         _rule(r"\bfree (?:[\w-]+ ){0,2}(?:air|gas)\b|pneumoperiton\w*|extra-?luminal (?:air|gas)"),
-        _rule(r"\b(?:foci|locules|bubbles|pockets) of (?P<core>(?:air|gas))\b[^;.]*?peritone"),
+        _rule(r"\b(?:foci|locules|bubbles|pockets) of (?P<core>(?:air|gas))\b[^;.]{0,200}?peritone"),
     ),
     "fracture": _rule(r"fractur\w*|compression deformit\w*"),
 }

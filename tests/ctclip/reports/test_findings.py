@@ -116,6 +116,13 @@ def test_mentions_say_where_the_label_comes_from():
     assert mention.clause == "there is ascites"
 
 
+@pytest.mark.parametrize("word", ["heart pleura pericardium ", "bronchus ", "no mass and ", "liver: "])
+def test_text_that_never_ends_a_sentence_is_read_in_linear_time(word):
+    start = time.process_time()
+    extract_findings(word * (20_000 // len(word)), KNOWN_FINDINGS)
+    assert time.process_time() - start < 5
+
+
 def test_a_finding_without_rules_is_refused():
     with pytest.raises(ReportError, match="sarcopenia"):
         extract_findings("Normal.", ["sarcopenia"])
