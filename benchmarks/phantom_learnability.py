@@ -29,7 +29,7 @@ NUM_TRAIN, NUM_TEST = 1000, 400
 PREVALENCE, BATCH_SIZE, MOST_LR = 0.2, 16, 3e-3
 GRID = Grid.covering((56, 80, 84))
 WINDOWS = ((-1000.0, 1000.0), (-160.0, 240.0))
-COLUMNS = ("finding", "num_positive_test", "auroc", "ap", "prevalence", "n", "date", "commit")
+COLUMNS: tuple[str, ...] = ("finding", "num_positive_test", "auroc", "ap", "prevalence", "n", "date", "commit")
 
 
 def make_phantoms(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,21 +60,23 @@ class Block(nn.Module):
         return functional.relu(self.path(volume) + self.shortcut(volume))
 
 
+class Head(nn.Module):
+    """A logit per finding from the mean and the maximum over the last grid."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * num_channels, len(FINDINGS))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.linear(torch.cat([cells.mean(dim=(2, 3, 4)), cells.amax(dim=(2, 3, 4))], dim=1))
+
+
 def make_network() -> nn.Module:
-    """Two windows in, a logit per finding out; the last grid is pooled by its mean and its maximum."""
-
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(256, len(FINDINGS))
-
-        def forward(self, cells: Tensor) -> Tensor:
-            return self.linear(torch.cat([cells.mean(dim=(2, 3, 4)), cells.amax(dim=(2, 3, 4))], dim=1))
-
+    """Two windows in, a logit per finding out."""
     stem = nn.Conv3d(len(WINDOWS), 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
     blocks = [Block(16, 24), Block(24, 48), Block(48, 96), Block(96, 128)]
-    network = nn.Sequential(stem, nn.BatchNorm3d(16), nn.ReLU(), *blocks, Head())
-    return network.to(memory_format=torch.channels_last_3d)
+    network = nn.Sequential(stem, nn.BatchNorm3d(16), nn.ReLU(), *blocks, Head(128))
+    return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
 
 def windowed(volumes: np.ndarray) -> Tensor:

@@ -68,7 +68,7 @@ def paint_liver(scene: Scene, body: Body) -> None:
     value = body.hu("liver") + 5 * float(np.clip(rng.standard_normal(), -1.5, 1.5))
     lesion = body.study.lesion("hepatic_steatosis")
     if lesion is not None:
-        value -= lesion.effect * (32, 48, 70)[lesion.severity]
+        value -= lesion.effect * (18, 32, 50)[lesion.severity]
     look = Look(value, organs.LIVER, texture=5, wavelength_mm=9)
     for center, radii, turn in liver_blobs(body):
         scene.ellipsoid(center, radii, look, turn=turn, deform=0.05, phases=(0.4, 1.3, 2.2))

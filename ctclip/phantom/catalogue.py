@@ -69,7 +69,7 @@ CATALOGUE: dict[str, FindingFacts] = {
     ),
     "metastatic_disease": FindingFacts(
         "liver", (organs.LIVER,), 0.09, ((10, 16), (16, 28), (28, 44)), "largest lesion", is_chronic=True,
-        source="hypoattenuating liver metastases, 40-60 HU in the venous phase: Silverman, Radiographics 2006",
+        source="darker than the liver, most of all in the venous phase: textbook",
     ),
     "pancreatic_atrophy": FindingFacts(
         "pancreas", (organs.PANCREAS,), 0.06, ((13, 14), (10, 12), (7, 9)), "body thickness", is_chronic=True,
@@ -81,7 +81,7 @@ CATALOGUE: dict[str, FindingFacts] = {
     ),
     "osteopenia": FindingFacts(
         "musculoskeletal", (organs.SPINE,), 0.12, ((0, 0), (0, 0), (0, 0)), "", is_chronic=True,
-        source="L1 trabecular 60-105 HU against over 160: Pickhardt et al., Ann Intern Med 2013",
+        source="L1 marrow of 110 HU or less, as in the old: Jang et al., Radiology 2019",
     ),
     "surgically_absent_gallbladder": FindingFacts(
         "gallbladder", (organs.LIVER,), 0.15, ((0, 0), (0, 0), (0, 0)), "", is_chronic=True,
@@ -122,7 +122,8 @@ CATALOGUE: dict[str, FindingFacts] = {
     ),
     "splenomegaly": FindingFacts(
         "spleen", (organs.SPLEEN,), 0.09, ((132, 142), (142, 160), (160, 185)), "craniocaudal length",
-        is_chronic=True, normal_mm=100, source="over 130 mm long: Bezerra et al., AJR 2005",
+        is_chronic=True, normal_mm=100,
+        source="mean 100 mm: Caglar et al., Folia Morphol 2014; over 130 mm: Lugano criteria",
     ),
     "hepatomegaly": FindingFacts(
         "liver", (organs.LIVER,), 0.08, ((182, 192), (192, 208), (208, 230)), "craniocaudal length", is_chronic=True,
@@ -142,7 +143,7 @@ CATALOGUE: dict[str, FindingFacts] = {
     ),
     "hepatic_steatosis": FindingFacts(
         "liver", (organs.LIVER,), 0.16, ((0, 0), (0, 0), (0, 0)), "", is_chronic=True,
-        source="unenhanced under 40 HU, spleen minus liver over 20 venous: Kodama et al., AJR 2007; Pickhardt 2012",
+        source="moderate: under 40 HU unenhanced, 80-90 HU venous: Moeller et al., ARRS 2024, 4710",
     ),
     "appendicitis": FindingFacts(
         "bowel", (organs.APPENDIX, organs.CAVITY_FAT), 0.03, ((9, 11), (11, 14), (14, 18)), "diameter",

@@ -1,14 +1,13 @@
 """The organ labels of the phantom's masks, and the HU of tissues by contrast phase.
 
-Values are means for an adult at 120 kV; each study adds its own small offset. Sources, by key of `TISSUE_HU`:
-  soft organs, unenhanced: Lamba et al., AJR 2014 (DOI 10.2214/AJR.13.11252): liver 55, spleen 46, kidney 31,
-      pancreas 40, blood 40, muscle 55; fat -105 (Kim et al., AJR 2015).
-  arterial and portal venous: Foley et al., Radiology 1996, and Bae, Radiology 2010 (DOI 10.1148/radiol.10090908):
-      aorta 300 and 150, portal vein 70 and 170, liver 65 and 110, spleen 120 and 120, pancreas 105 and 95,
-      renal cortex 160 and 190.
-  bone: Pickhardt et al., Ann Intern Med 2013: trabecular L1 of the young 170 and above, osteoporosis below 110.
-  lung -830, gas -1000, bile 8, urine 5, water 0: textbook values (Kak and Slaney; Hounsfield's definition).
-Read from memory of these papers, rounded; they set the scene and are no measurement of this project.
+Values are means for an adult at 120 kV, rounded; liver, spleen and marrow get a small offset per patient. Checked:
+  unenhanced liver 45 to 65, spleen 35 to 55, kidney 20 to 40, blood 45 to 65, fat -50 to -100, lung -850 to -910:
+      radclass.mudr.org, Hounsfield units, after Prokop, Spiral and Multislice CT of the Body, 2003.
+  arterial aorta 290 to 360: radiopaedia.org, late arterial phase.
+  trabecular bone of L1: 2.5 HU less per year of age, 226 +- 44 under 30 and 89 +- 38 from 90 on: Jang et al.,
+      Radiology 2019, doi 10.1148/radiol.2019181648. Here 175 +- 14 whatever the age, so that osteopenia is told apart.
+The rest (venous phase, contrast of spleen, pancreas, kidney, bowel and heart, bile, urine, muscle) is textbook
+knowledge from memory; it sets the scene and is no measurement of this project.
 """
 
 OUTSIDE, SUBCUTANEOUS, MUSCLE, CAVITY_FAT = 0, 1, 2, 3
