@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (verbs.train, "train a dual encoder on a packed store and its reports"),
     "embed": (verbs.embed, "write the image embeddings of a split"),
     "evaluate": (verbs.evaluate, "zero-shot scores of embeddings by prompts, with intervals"),
+    "compare": (verbs.compare, "paired differences of two runs, with intervals and p values"),
     "reports": (verbs.reports, "show sections, sentences, normality and findings of reports"),
 }
 

@@ -1,0 +1,128 @@
+"""The verbs of the command line: words in, one call, printed lines out. The work is done elsewhere."""
+
+import argparse
+import json
+from pathlib import Path
+
+import tyro
+
+from ctclip.compare import compare_scores, format_comparison
+from ctclip.config import PRESETS, TrainConfig, preset
+from ctclip.data import open_cohort
+from ctclip.embed import embed_split, write_embeddings
+from ctclip.phantom.command import add_phantom_arguments, run_phantom
+from ctclip.prompts import default_prompts, load_prompts
+from ctclip.protocol import THRESHOLD_SOURCES, EvaluateOptions
+from ctclip.reports.command import add_reports_arguments, run_reports
+from ctclip.score_text import format_report
+from ctclip.scoring import embeddings_path, read_config, score_run, scores_path
+from ctclip.thresholds import RULES
+from ctclip.train import train as train_run
+from ctclip.zeroshot import AGGREGATES, load_scores
+
+SPLITS = ("train", "val", "test")
+
+
+def train(words: list[str]) -> int:
+    """`ctclip train --preset NAME --cohort C --store S --out RUN [--data.batch-size 8 ...]`."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
+    chosen, rest = first.parse_known_args(words)
+    config = tyro.cli(
+        TrainConfig,
+        default=preset(chosen.preset),
+        args=rest,
+        prog="ctclip train",
+        description=f"Train a dual encoder. --preset {{{','.join(sorted(PRESETS))}}} sets the defaults below "
+        f"(now {chosen.preset}); any option overrides it. A run that was stopped goes on from its last checkpoint.",
+    )
+    result = train_run(config)
+    state = "stopped" if result.was_stopped else "done"
+    print(f"{state} at step {result.steps}, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
+    return 0
+
+
+def embed(words: list[str]) -> int:
+    """`ctclip embed --run RUN --split SPLIT`: image embeddings of a split into RUN/embeddings/SPLIT.npz."""
+    parser = argparse.ArgumentParser(prog="ctclip embed", description=embed.__doc__)
+    _add_run_arguments(parser)
+    parser.add_argument("--store", help="store of the volumes (default: the run's)")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--batch-size", type=int, help="studies at once (default: the training's)")
+    parser.add_argument("--pipeline", choices=("auto", "dali", "reference"), default="auto")
+    args = parser.parse_args(words)
+    config = read_config(args.run)
+    embeddings = embed_split(
+        args.run,
+        cohort=open_cohort(args.cohort or config.cohort),
+        store=args.store or config.store,
+        split=args.split,
+        device=args.device,
+        batch_size=args.batch_size,
+        pipeline=args.pipeline,
+    )
+    path = write_embeddings(embeddings, embeddings_path(args.run, args.split))
+    print(f"{len(embeddings.study)} studies of split {args.split}: {path}")
+    return 0
+
+
+def evaluate(words: list[str]) -> int:
+    """`ctclip evaluate --run RUN --split SPLIT`: zero-shot scores from embeddings; no voxel is read."""
+    parser = argparse.ArgumentParser(prog="ctclip evaluate", description=evaluate.__doc__)
+    _add_run_arguments(parser)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--prompts", type=Path, help="JSON of prompts by finding (default: the project's own)")
+    parser.add_argument("--thresholds", choices=THRESHOLD_SOURCES, default="argmax", help="val needs its embeddings")
+    parser.add_argument("--rule", choices=RULES, default="corner", help="how val and test choose thresholds")
+    parser.add_argument("--aggregate", choices=AGGREGATES, default="similarities")
+    parser.add_argument("--bootstraps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(words)
+    cohort = open_cohort(args.cohort or read_config(args.run).cohort)
+    prompts = load_prompts(args.prompts) if args.prompts else default_prompts(cohort.findings)
+    options = EvaluateOptions(
+        threshold_from=args.thresholds, threshold_rule=args.rule, num_bootstraps=args.bootstraps, seed=args.seed
+    )
+    report = score_run(
+        args.run, cohort, args.split, prompts=prompts, options=options, aggregate=args.aggregate, device=args.device
+    )
+    print(format_report(report))
+    print(f"\nwritten: {scores_path(args.run, args.split)}")
+    return 0
+
+
+def compare(words: list[str]) -> int:
+    """`ctclip compare RUN_A RUN_B`: paired differences of two runs on the same studies, A - B."""
+    parser = argparse.ArgumentParser(prog="ctclip compare", description=compare.__doc__)
+    parser.add_argument("run_a", type=Path)
+    parser.add_argument("run_b", type=Path)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--bootstraps", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="write the differences to this .json file")
+    args = parser.parse_args(words)
+    tables = [load_scores(scores_path(run, args.split).with_suffix(".npz")) for run in (args.run_a, args.run_b)]
+    report = compare_scores(*tables, options=EvaluateOptions(num_bootstraps=args.bootstraps))
+    print(format_comparison(report))
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return 0
+
+
+def phantom(words: list[str]) -> int:
+    """`ctclip phantom --out DIR --studies N`: a synthetic cohort."""
+    parser = argparse.ArgumentParser(prog="ctclip phantom")
+    add_phantom_arguments(parser)
+    return run_phantom(parser.parse_args(words))
+
+
+def reports(words: list[str]) -> int:
+    """`ctclip reports FILE`: what the rules read in reports."""
+    parser = argparse.ArgumentParser(prog="ctclip reports", description=reports.__doc__)
+    add_reports_arguments(parser)
+    return run_reports(parser.parse_args(words))
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="folder of a training run")
+    parser.add_argument("--cohort", help="table:FILE or phantom:DIR (default: the run's)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
