@@ -66,6 +66,7 @@ TABLE = [
     ("Both kidneys are symmetric and enhance homogeneously.", "normal", "8"),
     ("The wall thickness of the bladder is normal.", "normal", "8"),
     ("The airways are clear.", "normal", "8"),
+    ("The fatty tissue around the pancreas is normal.", "normal", "8"),
     ("The bowel gas pattern is nonobstructive.", "normal", "8"),
     ("Trachea in the midline.", "normal", "8"),
     ("The bladder is well distended.", "normal", "8"),
