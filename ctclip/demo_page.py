@@ -58,7 +58,7 @@ def write_demo_page(
 
 def _slices(cohort: Cohort, store: Path) -> Figure:
     opened = open_store(store)
-    figure = new_figure(10, 2.6)
+    figure = new_figure(12, 2.9)
     for number, study in enumerate(cohort.studies[:_NUM_SLICES]):
         volume = opened.read(study)  # (D, H, W) int16 HU
         z_mm, _, x_mm = opened.studies.spacings_mm[opened.studies.row_of(study)]
