@@ -17,6 +17,7 @@ from ctclip.config import DataConfig
 from ctclip.errors import CheckpointError, CohortError, ConfigError, DivergedError
 from ctclip.runlog import read_metrics
 from ctclip.train import train
+from ctload.augment import Augment
 from ctload.errors import ResumeMismatchError
 from tests.ctclip.learnable import learnable_config, write_learnable
 
@@ -76,15 +77,26 @@ def test_dropout_and_augmentation_resume_exactly_too(made, tmp_path):
     folder, _ = made
     config = learnable_config(folder)
     model = replace(config.model, text=replace(config.model.text, dropout=0.3))
-    data = replace(
-        config.data, augment=replace(config.data.augment, translate_voxels=(1.0, 2.0, 2.0)), crop_at="random"
-    )
+    data = replace(config.data, augment=Augment(translate_voxels=(1.0, 2.0, 2.0), noise_sigma=(0.0, 0.1)))
     whole = run(made, tmp_path, name="whole", model=model, data=data)
     run(made, tmp_path, stop_at=2, model=model, data=data)
     resumed = run(made, tmp_path, model=model, data=data)
     assert_same_files(resumed.checkpoint, whole.checkpoint)
     other = run(made, tmp_path, name="other", model=model, data=data, seed=1)
     assert not torch.equal(weights(other)["logit_scale"], weights(whole)["logit_scale"])
+
+
+def test_a_run_through_dali_resumes_exactly(made, tmp_path):
+    pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI (pip install 'ctload[dali]')")
+    folder, _ = made
+    data = replace(learnable_config(folder).data, pipeline="dali", augment=Augment(translate_voxels=(1.0, 2.0, 2.0)))
+    whole = run(made, tmp_path, name="whole", steps=5, data=data)
+    run(made, tmp_path, stop_at=3, steps=5, data=data)
+    resumed = run(made, tmp_path, steps=5, data=data)
+    assert_same_files(resumed.checkpoint, whole.checkpoint)
+    reference = replace(data, pipeline="reference")
+    with pytest.raises(CheckpointError, match="pipeline: 'dali' in the checkpoint, now 'reference'"):
+        run(made, tmp_path, steps=5, data=reference)
 
 
 def test_resuming_from_an_older_checkpoint_takes_back_the_metrics_after_it(made, tmp_path):
