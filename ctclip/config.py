@@ -35,7 +35,7 @@ class TextConfig:
     """Name or folder of a Hugging Face encoder, read by from_pretrained. Empty: a small BERT whose WordPiece
     vocabulary is trained on the cohort's own reports; nothing is downloaded."""
     max_length: int = 512
-    """Longest text in tokens; the rest is cut off, and how many texts that meets is printed."""
+    """Longest text in tokens; the rest is cut off, and how many reports that meets is printed."""
     vocabulary: int = 4096
     """Only without name: entries of the WordPiece vocabulary at most."""
     width: int = 128

@@ -28,6 +28,7 @@ from ctclip.optim import learning_rate
 from ctclip.resume import check_resume, environment_of, open_run
 from ctclip.runlog import RunLog, machine_facts
 from ctclip.stop_signal import StopSignal
+from ctclip.text_units import FULL
 from ctclip.training_step import TrainingStep
 from ctload.batch import Batch
 from ctload.durable import replace_file
@@ -139,6 +140,8 @@ class _Session:
         self._tokenizer = TextTokenizer(
             text_folder, max_length=config.model.text.max_length, is_padded_to_max=is_compiled
         )
+        if is_talking:
+            self._say_what_is_cut()
         self._log = RunLog(self._path, first_step=self._done) if self._world.is_first else None
         batch_size = config.data.batch_size
         self._meter = Meter(steps=config.steps, first_step=self._done, batch_size=batch_size, is_shown=is_talking)
@@ -163,6 +166,16 @@ class _Session:
         self._meter.close()
         if self._log is not None:
             self._log.close()
+
+    def _say_what_is_cut(self) -> None:
+        limit = self._tokenizer.max_length
+        lengths = self._tokenizer.lengths(list(self._data.texts.texts[FULL].values()))
+        num_long = sum(length > limit for length in lengths)
+        if num_long:
+            print(
+                f"  {num_long} of {len(lengths)} reports have more than {limit} tokens and are cut (longest "
+                f"{max(lengths)}); model.text.max_length sets the limit"
+            )
 
     def _batches(self) -> Iterator[Batch]:
         """The rest of the loader's epoch; the time until each batch counts as waiting."""

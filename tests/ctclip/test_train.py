@@ -201,11 +201,13 @@ def test_what_is_printed_counts_the_studies_and_names_what_is_left_out(made, tmp
     folder, cohort = made
     data = replace(learnable_config(folder).data, sections=("liver", "bowel"))
     config = learnable_config(folder, out=str(tmp_path / "run"), steps=2, data=data)
-    train(config, cohort=cohort)
+    text = replace(config.model.text, max_length=9)
+    train(replace(config, model=replace(config.model, text=text)), cohort=cohort)
     printed = capsys.readouterr().out
     assert "24 training studies" in printed
     assert "section bowel is left out" in printed
     assert "synthetic" in printed
+    assert "24 of 24 reports have more than 9 tokens and are cut" in printed
 
 
 def test_stratified_batches_train_and_hold_their_quota(made, tmp_path):
