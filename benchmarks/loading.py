@@ -1,7 +1,7 @@
 """Loading: studies per second from prepared data to float32 in [0, 1], this project and others, in one run.
 
-Two works on the same real CT, every study once per round: whole volumes on the Merlin grid, and random 40x96x96 crops of
-native volumes; both with random flips along three axes and one HU window. Everybody starts from data prepared once:
+Two works on the same real CT, every study once per round: whole volumes on the Merlin grid, and random 40x96x96 crops
+of native volumes; both with random flips along three axes and one HU window. Everybody starts from data prepared once:
 ours from a packed store with checksums, MONAI from its caches (tensors already windowed, which spares it work), the
 floor from memory-mapped int16 .npy files through our own photometric pass, without checksums, flips or drawing.
 Caches are warm. MONAI runs with and without worker processes; the better of the two is its row in a table, both stand
@@ -91,7 +91,7 @@ def _ours(store: Path, crop: Any) -> Iterator[tuple[str, Callable[[], float]]]:
 def _monai(store: Path, scratch: Path, crop: Any) -> Iterator[tuple[str, Callable[[], float]]]:
     """MONAI's two caches, in process and with two worker processes that live on over the rounds."""
     ids = ctload.open_store(store).studies.ids
-    random = [RandFlip(prob=0.5, spatial_axis=axis) for axis in range(3)]
+    random: list[Transform] = [RandFlip(prob=0.5, spatial_axis=axis) for axis in range(3)]
     if not isinstance(crop, ctload.WholeVolume):
         random.insert(0, RandSpatialCrop(CROP, random_size=False))
     chain = Compose([ReadStored(store), *random])

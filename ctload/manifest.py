@@ -132,7 +132,9 @@ class Studies:
             many = isinstance(wanted, list | tuple | set | frozenset)
             values = pa.array(list(wanted) if many else [wanted])
             try:
-                hit = pc.is_in(self.table[name], value_set=values.cast(self.table[name].type))
+                hit = pc.call_function(
+                    "is_in", [self.table[name]], pc.SetLookupOptions(values.cast(self.table[name].type))
+                )
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise ManifestError(
                     f"column {name!r} holds {self.table[name].type}, cannot be compared with {wanted!r}"
@@ -156,7 +158,7 @@ class Studies:
         Raises:
             ManifestError: A key twice, a column that exists already, or a study without a row.
         """
-        outside = table if isinstance(table, pa.Table) else pa.table({k: list(v) for k, v in table.items()})
+        outside: pa.Table = pa.table({k: list(v) for k, v in table.items()}) if isinstance(table, Mapping) else table
         if on not in outside.column_names:
             raise ManifestError(f"the joined table has no column {on!r}; it has {outside.column_names}")
         clash = sorted((set(outside.column_names) & set(self.table.column_names)) - {on})
