@@ -1,4 +1,4 @@
-"""The text tower: any Hugging Face encoder, the first token of its last hidden state, and a linear map.
+"""The text tower: any Hugging Face encoder, its last hidden state's first token or mean, and a linear map.
 
 Enter: token ids (B, N). Leaves: features (B, E), not normalised. What makes the tower besides weights (the
 encoder's configuration, the tokenizer) is a folder of text files, written once per run by `write_text_folder` and
@@ -73,10 +73,12 @@ class TextEncoder(nn.Module):
     Args:
         encoder: Gives last_hidden_state (B, N, width).
         embedding_dim: E.
+        pooling: "first" token or "mean" over the tokens that are there.
     """
 
-    def __init__(self, encoder: PreTrainedModel, *, embedding_dim: int) -> None:
+    def __init__(self, encoder: PreTrainedModel, *, embedding_dim: int, pooling: str) -> None:
         super().__init__()
+        self.is_mean = pooling == "mean"
         self.text_encoder = encoder
         self.linear_layer = nn.Linear(encoder.config.hidden_size, embedding_dim)
         for name, parameter in encoder.named_parameters():
@@ -86,7 +88,10 @@ class TextEncoder(nn.Module):
     def forward(self, ids_BN: Tensor, mask_BN: Tensor) -> Tensor:
         """Features (B, E) of token ids and mask (B, N)."""
         hidden_BNW = self.text_encoder(input_ids=ids_BN, attention_mask=mask_BN).last_hidden_state
-        return self.linear_layer(hidden_BNW[:, 0])
+        if not self.is_mean:
+            return self.linear_layer(hidden_BNW[:, 0])
+        weight_BN1 = mask_BN.to(hidden_BNW.dtype).unsqueeze(2)
+        return self.linear_layer((hidden_BNW * weight_BN1).sum(1) / weight_BN1.sum(1))
 
 
 def write_text_folder(folder: Path, config: TextConfig, texts: Iterable[str]) -> None:
@@ -130,7 +135,7 @@ def build_text_encoder(folder: Path, config: TextConfig, *, embedding_dim: int, 
     else:
         encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     # float32 parameters whatever the file holds: autocast casts where it should.
-    return TextEncoder(encoder.float(), embedding_dim=embedding_dim)
+    return TextEncoder(encoder.float(), embedding_dim=embedding_dim, pooling=config.pooling)
 
 
 def train_vocabulary(texts: Iterable[str], *, size: int) -> list[str]:

@@ -101,9 +101,11 @@ def test_vocabulary_is_the_same_in_whatever_order_the_hash_table_falls():
     assert "kidney" in first
 
 
-def test_small_text_tower_pads_without_changing_what_it_says(tmp_path):
-    write_text_folder(tmp_path, SMALL_TEXT, TEXTS)
-    tower = build_text_encoder(tmp_path, SMALL_TEXT, embedding_dim=8, is_pretrained=True).eval()
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_small_text_tower_pads_without_changing_what_it_says(tmp_path, pooling):
+    config = replace(SMALL_TEXT, pooling=pooling)
+    write_text_folder(tmp_path, config, TEXTS)
+    tower = build_text_encoder(tmp_path, config, embedding_dim=8, is_pretrained=True).eval()
     longest = TextTokenizer(tmp_path, max_length=16)(TEXTS[:2])
     padded = TextTokenizer(tmp_path, max_length=16, is_padded_to_max=True)(TEXTS[:2])
     assert padded.ids.shape == (2, 16)
