@@ -128,7 +128,8 @@ class TrainConfig:
     """One training run."""
 
     cohort: str = ""
-    """Where studies, reports, labels and splits come from: table:FILE.csv, table:FILE.parquet or phantom:DIR."""
+    """Where studies, reports, labels and splits come from: table:FILE.csv, table:FILE.parquet,
+    phantom:DIR, merlin:DIR, ct-rate:DIR or rad-chestct:DIR."""
     store: str = ""
     """Store that `ctload pack` made of the cohort's volumes."""
     out: str = "runs/train"

@@ -7,7 +7,6 @@ them, names the sampler, and turns a loader's batch into a TrainBatch.
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import torch
 from torch import Tensor
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.cohorts.phantom import read_phantom
-from ctclip.cohorts.table import read_table
+from ctclip.cohorts.source import read_cohort
 from ctclip.config import DataConfig, TrainConfig
 from ctclip.distributed import World
 from ctclip.errors import CohortError, ConfigError
@@ -31,8 +29,6 @@ from ctload.sampler import Sampler, ShuffleSampler, StratifiedSampler
 from ctload.store import Store, open_store
 from ctload.units import AlternatingUnits
 from ctload.window import HuWindow
-
-COHORT_READERS: dict[str, Callable[[str], Cohort]] = {"table": read_table, "phantom": read_phantom}
 
 
 @dataclass(frozen=True)
@@ -95,12 +91,12 @@ def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> Tra
         cohort: In place of opening config.cohort; all its splits.
 
     Raises:
-        ConfigError: No cohort or no store is named.
-        CohortError: There is no training split, or its studies are not in the store.
+        ConfigError: No store is named.
+        CohortError: No cohort is named, there is no training split, or its studies are not in the store.
         ReportError: Normality is needed and rules know too few of these sentences.
     """
     data = config.data
-    whole = open_cohort(config.cohort) if cohort is None else cohort
+    whole = read_cohort(config.cohort, is_partial=data.unpacked == "leave_out") if cohort is None else cohort
     store = open_store(check_store(config.store), num_threads=threads_per_rank())
     split = whole.split("train")
     studies = join_cohort(store, split, unpacked=data.unpacked)
@@ -142,19 +138,6 @@ def threads_per_rank() -> int:
     """Cores that one of this machine's ranks may use for decoding, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def open_cohort(spec: str) -> Cohort:
-    """The cohort of "KIND:PLACE", as table:studies.csv or phantom:DIR.
-
-    Raises:
-        ConfigError: Another kind, or no place.
-        CohortError: The cohort is not what its format says.
-    """
-    kind, _, place = spec.partition(":")
-    if kind not in COHORT_READERS or not place:
-        raise ConfigError(f"cohort={spec!r} is unknown; write {' or '.join(f'{kind}:PATH' for kind in COHORT_READERS)}")
-    return COHORT_READERS[kind](place)
 
 
 def join_cohort(store: Store, cohort: Cohort, *, unpacked: str) -> Studies:

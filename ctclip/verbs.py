@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
+from ctclip.cohorts.source import read_cohort
 from ctclip.compare import compare_scores, format_comparison
 from ctclip.config import PRESETS, TrainConfig, preset
-from ctclip.data import open_cohort
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.phantom.command import add_phantom_arguments, run_phantom
 from ctclip.prompts import default_prompts, load_prompts
@@ -54,7 +54,7 @@ def embed(words: list[str]) -> int:
     config = read_config(args.run)
     embeddings = embed_split(
         args.run,
-        cohort=open_cohort(args.cohort or config.cohort),
+        cohort=read_cohort(args.cohort or config.cohort),
         store=args.store or config.store,
         split=args.split,
         device=args.device,
@@ -78,7 +78,7 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(words)
-    cohort = open_cohort(args.cohort or read_config(args.run).cohort)
+    cohort = read_cohort(args.cohort or read_config(args.run).cohort)
     prompts = load_prompts(args.prompts) if args.prompts else default_prompts(cohort.findings)
     options = EvaluateOptions(
         threshold_from=args.thresholds, threshold_rule=args.rule, num_bootstraps=args.bootstraps, seed=args.seed

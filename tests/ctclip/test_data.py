@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from ctclip.cohorts.source import read_cohort
 from ctclip.config import DataConfig
 from ctclip.data import (
     choose_pipeline,
@@ -15,7 +16,6 @@ from ctclip.data import (
     join_columns,
     make_sampler,
     num_channels,
-    open_cohort,
     open_loader,
     open_training_data,
     to_train_batch,
@@ -109,8 +109,8 @@ def test_rows_follow_the_cohort_and_missing_studies_are_counted(made):
 
 @pytest.mark.parametrize("spec", ["studies.csv", "zip:studies", "table:", ""])
 def test_an_unknown_cohort_is_refused_with_the_ways_to_write_one(spec):
-    with pytest.raises(ConfigError, match="table:PATH or phantom:PATH"):
-        open_cohort(spec)
+    with pytest.raises(CohortError, match="write KIND:PLACE, KIND one of table, phantom, merlin"):
+        read_cohort(spec)
 
 
 def test_a_missing_store_is_refused_with_the_command_that_makes_one(made):
