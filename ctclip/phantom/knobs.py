@@ -18,15 +18,14 @@ PLANTED = ("none", "25:75", "50:50", "75:25")
 SERIES = ("kernel", "phase")
 EMPTY: Mapping[str, float] = MappingProxyType({})
 
-DEMO_PREVALENCE: dict[str, float] = {
-    "ascites": 0.35, "pleural_effusion": 0.35, "hepatic_steatosis": 0.35, "splenomegaly": 0.3, "hepatomegaly": 0.3,
-    "hydronephrosis": 0.3, "surgically_absent_gallbladder": 0.3, "atherosclerosis": 0.35, "cardiomegaly": 0.3,
-    "free_air": 0.25, "atelectasis": 0.3, "bowel_obstruction": 0.3, "anasarca": 0.3, "renal_cyst": 0.3,
-    "metastatic_disease": 0.3, "abdominal_aortic_aneurysm": 0.25, "osteopenia": 0.35,
-}  # fmt: skip
-
-DEMO_EFFECT = {"renal_cyst": 1.6, "metastatic_disease": 1.6, "atherosclerosis": 1.8, "hydronephrosis": 1.6}
-"""Effects of what stays small at 6 mm voxels; the demo's other findings have 1.3."""
+DEMO_FINDINGS = (
+    "ascites", "pleural_effusion", "hepatic_steatosis", "splenomegaly", "hepatomegaly", "cardiomegaly", "free_air",
+    "atelectasis", "bowel_obstruction", "anasarca", "abdominal_aortic_aneurysm", "osteopenia",
+)  # fmt: skip
+"""Findings that fill many voxels even at 6 mm."""
+DEMO_PREVALENCE: dict[str, float] = dict.fromkeys(DEMO_FINDINGS, 0.35)
+DEMO_SECTIONS = tuple(dict.fromkeys(CATALOGUE[name].section for name in FINDINGS if name in DEMO_FINDINGS))
+"""Report sections in which the demo's findings are stated; the others are normal in nearly every demo study."""
 
 
 def realistic_prevalence() -> dict[str, float]:
@@ -49,6 +48,8 @@ class Knobs:
         sharp_share: Share of studies with a sharp kernel, [0, 1].
         variation: Multiplier of the spread of anatomy, habitus and positioning, [0, 2].
         omission: Chance that a report leaves out a present finding, [0, 1]; a third of it leaves out a section.
+        denial: Chance that a report denies an absent finding by name, [0, 1].
+        variety: Chance that a sentence is worded in any of the known ways and not in the first, [0, 1].
         planted: Batch ratio normal:abnormal that is to win by construction; see `planting`.
         is_null: Reports are written from a truth drawn anew, so text and volume share nothing.
         repeat_share: Share of patients with a second study; half of these have a third.
@@ -68,6 +69,8 @@ class Knobs:
     sharp_share: float = 0.2
     variation: float = 1.0
     omission: float = 0.05
+    denial: float = 0.4
+    variety: float = 1.0
     planted: str = "none"
     is_null: bool = False
     repeat_share: float = 0.15
@@ -81,7 +84,7 @@ class Knobs:
         object.__setattr__(self, "effect", {**dict.fromkeys(FINDINGS, 1.0), **self.effect})
         _check_shares("severity", self.severity, ("mild", "moderate", "severe"))
         _check_shares("phases", self.phases, PHASES)
-        for name in ("sharp_share", "omission", "repeat_share", "incidental_share"):
+        for name in ("sharp_share", "omission", "denial", "variety", "repeat_share", "incidental_share"):
             _check_range(name, getattr(self, name), 1.0)
         _check_range("normal_share", self.normal_share, 0.95)
         _check_range("noise", self.noise, 10.0)
@@ -117,18 +120,20 @@ class Knobs:
 
     @classmethod
     def demo(cls) -> "Knobs":
-        """Seventeen common, strong findings that show at 6 to 7 mm; the other thirteen are absent."""
+        """Twelve common, strong findings that show at 6 to 7 mm, in plain words; the other eighteen are absent."""
         return cls(
             prevalence={**dict.fromkeys(FINDINGS, 0.0), **DEMO_PREVALENCE},
-            effect={**dict.fromkeys(DEMO_PREVALENCE, 1.3), **DEMO_EFFECT},
+            effect=dict.fromkeys(DEMO_FINDINGS, 1.3),
             severity=(0.0, 0.5, 0.5),
-            normal_share=0.12,
+            normal_share=0.05,
             phases=(0.0, 0.0, 1.0),
             sharp_share=0.0,
             variation=0.6,
             omission=0.0,
+            denial=0.0,
+            variety=0.3,
             repeat_share=0.0,
-            incidental_share=0.15,
+            incidental_share=0.1,
         )
 
     @classmethod

@@ -103,7 +103,7 @@ def _index_range(row, from_patient, shape, extent, start, stop):
 
 @numba.njit(cache=True, error_model="numpy")
 def _samples(row, spacing, sub):
-    """Sub-samples per axis: enough that a shape's least radius is met, two along an axis much longer than another, at most four."""
+    """Sub-samples per axis, 1 to 4: enough to meet a shape's least radius, and 2 along an axis twice another."""
     if row[KIND] == CAPSULE:
         least = min(row[ROTATION], row[ROTATION + 1])
     else:

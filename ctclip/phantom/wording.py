@@ -19,7 +19,8 @@ class Wording:
 
 WORDINGS: dict[str, Wording] = {
     "submucosal_edema": Wording(
-        ("{severity} submucosal edema of the {site}, wall {size} thick.", "There is submucosal edema of the {site}.",
+        ("{severity} submucosal edema of the {site}.",
+         "{severity} submucosal edema of the {site}, wall {size} thick.", "There is submucosal edema of the {site}.",
          "Wall thickening with {severity} submucosal edema along the {site}."),
         ("No submucosal edema.", "No bowel wall thickening or submucosal edema."),
         ("{severity} submucosal edema of the {site}.",)),
@@ -37,12 +38,14 @@ WORDINGS: dict[str, Wording] = {
          "There are coronary calcifications."),
         ("No coronary artery calcification.", "No coronary calcifications."), ("Coronary artery calcification.",)),
     "thrombosis": Wording(
-        ("Thrombosis of the {site} over {size}.", "Filling defect in the {site}, consistent with thrombosis.",
+        ("Thrombosis of the {site}.",
+         "Thrombosis of the {site} over {size}.", "Filling defect in the {site}, consistent with thrombosis.",
          "There is {site} thrombosis."),
         ("No venous thrombosis.", "Portal vein and vena cava are patent without thrombosis."),
         ("Thrombosis of the {site}.",)),
     "metastatic_disease": Wording(
-        ("Multiple hypoattenuating liver lesions up to {size}, consistent with metastatic disease.",
+        ("Metastatic disease of the liver.",
+         "Multiple hypoattenuating liver lesions up to {size}, consistent with metastatic disease.",
          "Hepatic metastases, the largest {size}.", "There is metastatic disease of the liver."),
         ("No evidence of metastatic disease.", "No hepatic metastases."),
         ("Hepatic metastatic disease.", "Multiple liver metastases up to {size}.")),
@@ -50,7 +53,8 @@ WORDINGS: dict[str, Wording] = {
         ("{severity} pancreatic atrophy.", "Atrophic pancreas, body {size} thick.", "The pancreas is atrophic."),
         ("No pancreatic atrophy.",), ("Pancreatic atrophy.",)),
     "renal_cyst": Wording(
-        ("{side} renal cyst{s}, the largest {size}.", "Simple cyst{s} in the {side} kidney{s} up to {size}.",
+        ("{side} renal cyst{s}.",
+         "{side} renal cyst{s}, the largest {size}.", "Simple cyst{s} in the {side} kidney{s} up to {size}.",
          "There {is} {side} renal cyst{s}."),
         ("No renal cyst.", "No renal cysts are seen."), ("{side} renal cyst{s}.",)),
     "osteopenia": Wording(
@@ -65,7 +69,8 @@ WORDINGS: dict[str, Wording] = {
          "There is {severity} atelectasis at the {side} lung base{s}."),
         ("No atelectasis.", "Lung bases are clear without atelectasis."), ("{side} basilar atelectasis.",)),
     "abdominal_aortic_aneurysm": Wording(
-        ("Infrarenal abdominal aortic aneurysm measuring {size}.", "Abdominal aortic aneurysm, {size} in diameter.",
+        ("Abdominal aortic aneurysm.",
+         "Infrarenal abdominal aortic aneurysm measuring {size}.", "Abdominal aortic aneurysm, {size} in diameter.",
          "There is an aneurysm of the abdominal aorta up to {size}."),
         ("No abdominal aortic aneurysm.", "The aorta is normal in caliber without aneurysm."),
         ("Abdominal aortic aneurysm, {size}.",)),
@@ -78,15 +83,18 @@ WORDINGS: dict[str, Wording] = {
          "Hiatal hernia measuring {size}."),
         ("No hiatal hernia.",), ("{extent} hiatal hernia.",)),
     "lymphadenopathy": Wording(
-        ("{site} lymphadenopathy up to {size} in short axis.", "Enlarged {site} lymph nodes, the largest {size}.",
+        ("{severity} {site} lymphadenopathy.",
+         "{site} lymphadenopathy up to {size} in short axis.", "Enlarged {site} lymph nodes, the largest {size}.",
          "There is {severity} {site} lymphadenopathy."),
         ("No lymphadenopathy.", "No enlarged lymph nodes."), ("{site} lymphadenopathy.",)),
     "prostatomegaly": Wording(
-        ("Prostatomegaly, {size} in width.", "The prostate is enlarged, measuring {size}.",
+        ("Prostatomegaly.",
+         "Prostatomegaly, {size} in width.", "The prostate is enlarged, measuring {size}.",
          "{severity} prostatomegaly."),
         ("No prostatomegaly.", "The prostate is not enlarged."), ("Prostatomegaly.",)),
     "biliary_ductal_dilation": Wording(
-        ("{severity} biliary ductal dilation, common duct {size}.",
+        ("{severity} biliary ductal dilation.",
+         "{severity} biliary ductal dilation, common duct {size}.",
          "Intra- and extrahepatic biliary ductal dilation, common duct {size}.", "There is biliary ductal dilation."),
         ("No biliary ductal dilation.", "No intra- or extrahepatic biliary ductal dilation."),
         ("Biliary ductal dilation.",)),
@@ -94,11 +102,13 @@ WORDINGS: dict[str, Wording] = {
         ("{severity} cardiomegaly.", "There is cardiomegaly.", "The heart is enlarged, {size} across."),
         ("No cardiomegaly.", "Heart size is normal."), ("Cardiomegaly.",)),
     "splenomegaly": Wording(
-        ("{severity} splenomegaly, {size} in length.", "Splenomegaly measuring {size}.",
+        ("{severity} splenomegaly.",
+         "{severity} splenomegaly, {size} in length.", "Splenomegaly measuring {size}.",
          "The spleen is enlarged, measuring {size}.", "There is splenomegaly."),
         ("No splenomegaly.", "The spleen is normal in size."), ("Splenomegaly.", "{severity} splenomegaly.")),
     "hepatomegaly": Wording(
-        ("{severity} hepatomegaly, {size} in length.", "Hepatomegaly measuring {size}.",
+        ("{severity} hepatomegaly.",
+         "{severity} hepatomegaly, {size} in length.", "Hepatomegaly measuring {size}.",
          "The liver is enlarged, measuring {size}.", "There is hepatomegaly."),
         ("No hepatomegaly.", "The liver is normal in size."), ("Hepatomegaly.",)),
     "atherosclerosis": Wording(
@@ -119,18 +129,20 @@ WORDINGS: dict[str, Wording] = {
          "Decreased hepatic attenuation, consistent with steatosis."),
         ("No hepatic steatosis.", "No steatosis."), ("Hepatic steatosis.", "{severity} hepatic steatosis.")),
     "appendicitis": Wording(
-        ("Acute appendicitis, the appendix measures {size} with fat stranding.",
+        ("Acute appendicitis.",
+         "Acute appendicitis, the appendix measures {size} with fat stranding.",
          "Dilated appendix of {size} with stranding, consistent with appendicitis.", "There is acute appendicitis."),
         ("No appendicitis.", "The appendix is normal."), ("Acute appendicitis.",)),
     "gallstones": Wording(
-        ("Gallstones, the largest {size}.", "Cholelithiasis with gallstones up to {size}.", "There are gallstones."),
+        ("Gallstones.",
+         "Gallstones, the largest {size}.", "Cholelithiasis with gallstones up to {size}.", "There are gallstones."),
         ("No gallstones.", "No radiopaque gallstones."), ("Cholelithiasis.", "Gallstones.")),
     "hydronephrosis": Wording(
         ("{severity} {side} hydronephrosis.", "There is {severity} {side} hydronephrosis, renal pelvis {size}.",
          "{side} hydroureteronephrosis, {severity}."),
         ("No hydronephrosis.", "No hydronephrosis of either kidney."), ("{severity} {side} hydronephrosis.",)),
     "bowel_obstruction": Wording(
-        ("Dilated small bowel loops up to {size}, consistent with bowel obstruction.", "Small bowel obstruction.",
+        ("Small bowel obstruction.", "Dilated small bowel loops up to {size}, consistent with bowel obstruction.",
          "There is small bowel obstruction with loops of {size}."),
         ("No bowel obstruction.", "No evidence of bowel obstruction."), ("Small bowel obstruction.",)),
     "free_air": Wording(

@@ -16,7 +16,7 @@ from ctclip.phantom.nifti import write_nifti
 from ctclip.phantom.organs import PHASES
 from ctclip.phantom.planting import told_study
 from ctclip.phantom.render import Rendered, render, visible_truth
-from ctclip.phantom.report import Report, write_report
+from ctclip.phantom.report import Report, Style, write_report
 from ctclip.phantom.study import PhantomStudy, draw_patient, draw_study
 from ctclip.phantom.wording import HEADINGS
 
@@ -60,7 +60,8 @@ def write_study(order: StudyOrder) -> tuple[Row, list[Row]]:
     rendered = render(study, grid)
     truth = visible_truth(study, rendered)
     told, told_truth = told_study(study, truth, order.knobs)
-    report = write_report(told, told_truth, omission=order.knobs.omission, rng=study.study_stream("report"))
+    style = Style(order.knobs.omission, order.knobs.denial, order.knobs.variety)
+    report = write_report(told, told_truth, style, rng=study.study_stream("report"))
     path = _write_series(order, study, rendered, "")
     row: Row = {
         "study": study.name,

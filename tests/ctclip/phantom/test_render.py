@@ -13,7 +13,7 @@ from ctclip.phantom.grid import Grid, NativeGrid, grid_affine, grid_of
 from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.planting import told_study
 from ctclip.phantom.render import Rendered, organ_box, render, visible_truth
-from ctclip.phantom.report import write_report
+from ctclip.phantom.report import Style, write_report
 from ctclip.phantom.study import PhantomStudy, draw_lesion, draw_patient, draw_study
 from ctload.geometry import Box
 
@@ -45,7 +45,7 @@ def test_masks_truth_and_report_never_contradict_each_other(patient, top):
     study = study_of(patient)
     rendered = render(study, COARSE, box=Box((42 - top, 0, 0), (42, 39, 42)), is_noisy=False)
     truth = visible_truth(study, rendered)
-    report = write_report(*told_study(study, truth, KNOBS), omission=0.1, rng=np.random.default_rng(0))
+    report = write_report(*told_study(study, truth, KNOBS), Style(0.1, 0.4, 1.0), rng=np.random.default_rng(0))
     for finding in FINDINGS:
         has_mask = bool(mask_of(rendered, finding).any())
         assert has_mask == (truth[finding] == 1)
