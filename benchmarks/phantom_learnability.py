@@ -9,6 +9,7 @@ beside that. What a coarse grid and a small network miss is a property of both, 
 import argparse
 import csv
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from ctclip.phantom.study import draw_patient, draw_study
 NUM_TRAIN, NUM_TEST = 1000, 400
 PREVALENCE, BATCH_SIZE, MOST_LR = 0.2, 16, 3e-3
 GRID = Grid.covering((56, 80, 84))
+NUM_POOLED = 3
 WINDOWS = ((-1000.0, 1000.0), (-160.0, 240.0))
 COLUMNS: tuple[str, ...] = ("finding", "num_positive_test", "auroc", "ap", "prevalence", "n", "date", "commit")
 
@@ -60,23 +62,37 @@ class Block(nn.Module):
         return functional.relu(self.path(volume) + self.shortcut(volume))
 
 
-class Head(nn.Module):
-    """A logit per finding from the mean and the maximum over the last grid."""
+class Network(nn.Module):
+    """Two windows in, a logit per finding out of the mean and the maximum of the last three grids.
 
-    def __init__(self, num_channels: int) -> None:
+    The maxima of the finer grids are what sees small lesions: with the last grid alone, half of the findings stayed
+    at chance.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * num_channels, len(FINDINGS))
+        self.stem = nn.Sequential(
+            nn.Conv3d(len(WINDOWS), 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False), nn.BatchNorm3d(16), nn.ReLU()
+        )
+        widths = (16, 32, 64, 96, 128)
+        self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(widths))
+        self.linear = nn.Linear(2 * sum(widths[-NUM_POOLED:]), len(FINDINGS))
 
-    def forward(self, cells: Tensor) -> Tensor:
-        return self.linear(torch.cat([cells.mean(dim=(2, 3, 4)), cells.amax(dim=(2, 3, 4))], dim=1))
+    def forward(self, volume: Tensor) -> Tensor:
+        grid, grids = self.stem(volume), []
+        for block in self.blocks:
+            grid = block(grid)
+            grids.append(grid)
+        pooled = [f(g) for g in grids[-NUM_POOLED:] for f in (_mean, _maximum)]
+        return self.linear(torch.cat(pooled, dim=1))
 
 
-def make_network() -> nn.Module:
-    """Two windows in, a logit per finding out."""
-    stem = nn.Conv3d(len(WINDOWS), 16, (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
-    blocks = [Block(16, 24), Block(24, 48), Block(48, 96), Block(96, 128)]
-    network = nn.Sequential(stem, nn.BatchNorm3d(16), nn.ReLU(), *blocks, Head(128))
-    return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+def _mean(grid: Tensor) -> Tensor:
+    return grid.mean(dim=(2, 3, 4))
+
+
+def _maximum(grid: Tensor) -> Tensor:
+    return grid.amax(dim=(2, 3, 4))
 
 
 def windowed(volumes: np.ndarray) -> Tensor:
@@ -146,7 +162,7 @@ def main() -> None:
     words = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(words.threads)
-    network = make_network()
+    network = Network().to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     train(network, *make_phantoms(NUM_TRAIN, seed=0), words.steps)
     rows = score(network, *make_phantoms(NUM_TEST, seed=1))
     append(rows, RESULTS / "phantom_learnability.csv")
