@@ -164,16 +164,16 @@ class TrainConfig:
 _MERLIN_IMAGE = ImageConfig((3, 8, 36, 3), (64, 128, 256, 512), stem_width=64, stem_planes=3)
 _MERLIN_TEXT = TextConfig("yikuan8/Clinical-Longformer", max_length=1024)
 _SMALL_IMAGE = ImageConfig((2, 2, 2, 2), (32, 64, 128, 256), stem_width=32)
-_SMALL_TEXT = TextConfig(width=256, layers=4, heads=4, vocabulary=8192)
+_SMALL_TEXT = TextConfig(pooling="mean", width=256, layers=4, heads=4, vocabulary=8192)
 
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
         data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
-        model=ModelConfig(ImageConfig(), TextConfig(), embedding_dim=128),
+        model=ModelConfig(ImageConfig(), TextConfig(pooling="mean"), embedding_dim=128, logit_scale=2.3),
     ),
     "small": TrainConfig(
         data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
-        model=ModelConfig(_SMALL_IMAGE, _SMALL_TEXT, embedding_dim=256),
+        model=ModelConfig(_SMALL_IMAGE, _SMALL_TEXT, embedding_dim=256, logit_scale=2.3),
         optim=OptimConfig(learning_rate=5e-4, warmup_steps=500),
         steps=20_000,
         checkpoint_every=1000,

@@ -21,7 +21,7 @@ from ctclip.demo_page import write_demo_page
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.errors import ConfigError
 from ctclip.phantom.grid import Grid
-from ctclip.phantom.knobs import DEMO_PREVALENCE, Knobs
+from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS, Knobs
 from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions
 from ctclip.score_text import format_report
@@ -126,7 +126,7 @@ def _make_phantoms(config: DemoConfig) -> Cohort:
 
 def _scored_findings(cohort: Cohort) -> Cohort:
     """The cohort with the findings that the demo's phantoms have at all; the others are absent in every one."""
-    return replace(cohort, findings=tuple(name for name in cohort.findings if name in DEMO_PREVALENCE))
+    return replace(cohort, findings=tuple(name for name in cohort.findings if name in DEMO_FINDINGS))
 
 
 def _remove(folder: Path) -> None:
@@ -147,7 +147,7 @@ def _pack(config: DemoConfig) -> Path:
 
 
 def _train_config(config: DemoConfig, store: Path) -> TrainConfig:
-    return preset(
+    trained = preset(
         "tiny",
         cohort=f"phantom:{config.out / 'phantoms'}",
         store=str(store),
@@ -156,6 +156,8 @@ def _train_config(config: DemoConfig, store: Path) -> TrainConfig:
         seed=config.seed,
         threads=config.threads,
     )
+    # Sections in which every phantom is normal teach nothing; a batch of them would be a step lost.
+    return replace(trained, data=replace(trained.data, sections=DEMO_SECTIONS))
 
 
 def _train(config: DemoConfig, store: Path) -> Path:
