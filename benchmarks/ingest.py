@@ -20,7 +20,7 @@ from monai.transforms.spatial.array import Orientation, Spacing
 from monai.transforms.utility.array import EnsureChannelFirst
 
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
-from ctload.pack import pack
+from ctload.packing import pack
 from ctload.preset import Preset
 from ctload.readers import read_source
 from ctload.resample import prepare

@@ -27,7 +27,7 @@ from monai.transforms.transform import Transform
 
 import ctload
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
-from ctload.photometric import photometric
+from ctload.photometric import run_photometric
 
 COPIES = 4  # each real study is packed this often, so that a round is long enough to time
 CROP = (40, 96, 96)
@@ -133,7 +133,7 @@ def _floor(store: Path, scratch: Path, crop: Any) -> Callable[[], float]:
             one, zero = np.float32(1), np.float32(0)
             out = np.empty(flat.size, np.float32)
             low, high = np.float32(WINDOW.low), np.float32(WINDOW.high)
-            photometric(flat, low, high, zero, one, one, zero, np.uint64(0), 0, 0, out)
+            run_photometric(flat, low, high, zero, one, one, zero, np.uint64(0), 0, 0, out)
         return len(files) / (time.perf_counter() - started)
 
     return one_round

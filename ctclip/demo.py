@@ -27,7 +27,7 @@ from ctclip.protocol import EvaluateOptions
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path, score_run
 from ctclip.train import train
-from ctload.pack import pack
+from ctload.packing import pack
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from ctload.errors import CtloadError
 from ctload.geometry import Box
 from ctload.loader import Loader
 from ctload.manifest import Studies
-from ctload.pack import pack
+from ctload.packing import pack
 from ctload.plan import BatchPlan
 from ctload.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
 from ctload.store import Store, open_store
 from ctload.units import AlternatingUnits
-from ctload.verify import verify
+from ctload.verification import verify
 from ctload.window import HuWindow
 
 __all__ = [

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ctload.chunking import PROFILES
 from ctload.errors import CtloadError
-from ctload.pack import PackReport, pack
+from ctload.packing import PackReport, pack
 from ctload.store import Store, open_store
-from ctload.verify import verify
+from ctload.verification import verify
 from ctload.volume import UNITS
 
 OK, REFUSED, FAILED = 0, 1, 2

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctload.geometry import Triple, spacing_of
-from ctload.interpolate import Taps
+from ctload.interpolation import Taps
 from ctload.preset import Preset
 
 

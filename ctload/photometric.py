@@ -50,7 +50,7 @@ def _power(value, exponent):
 
 
 @numba.njit(nogil=True, cache=True)
-def photometric(voxels, low, high, brightness, contrast, gamma, noise_sigma, noise_key, channel, first_voxel, out):
+def run_photometric(voxels, low, high, brightness, contrast, gamma, noise_sigma, noise_key, channel, first_voxel, out):
     """Run the pass over a range of the voxels of one volume and one output channel.
 
     Args:
@@ -106,14 +106,14 @@ def photometric_batch(
             tasks += _tasks(volume.reshape(-1), plan, study, channel * num_windows + window, window, out)
     if threads is None:
         for task in tasks:
-            photometric(*task)
+            run_photometric(*task)
         return
-    for done in [threads.submit(photometric, *task) for task in tasks]:
+    for done in [threads.submit(run_photometric, *task) for task in tasks]:
         done.result()
 
 
 def _tasks(voxels: np.ndarray, plan: BatchPlan, study: int, channel: int, window: int, out: np.ndarray) -> list[tuple]:
-    """The arguments of `photometric` for the ranges of one output channel."""
+    """The arguments of `run_photometric` for the ranges of one output channel."""
     low, high = np.asarray(plan.window[study, window], np.float32)
     numbers = [np.float32(getattr(plan, name)[study]) for name in ("brightness", "contrast", "gamma", "noise_sigma")]
     key = np.uint64(plan.noise_key[study])

@@ -12,9 +12,9 @@ import numpy as np
 from ctload.errors import IngestError
 from ctload.geometry import to_canonical
 from ctload.grid import Axis, axes_of, grid_affine, nearest_of, taps_of
-from ctload.interpolate import Taps, interpolate
+from ctload.interpolation import Taps, interpolate
 from ctload.preset import Preset
-from ctload.quantise import Quantised, quantise
+from ctload.quantisation import Quantised, quantise
 from ctload.volume import Volume
 
 

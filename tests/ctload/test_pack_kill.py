@@ -12,10 +12,10 @@ import pytest
 
 from ctload import layout
 from ctload.journal import read_journal
-from ctload.pack import pack
+from ctload.packing import pack
 from ctload.store import open_store
 from ctload.study_check import check_study
-from ctload.verify import verify
+from ctload.verification import verify
 from tests.ctload.canonical_nifti import voxels_of, write_nifti
 
 NUM_STUDIES = 16

@@ -16,7 +16,7 @@ from ctload.errors import (
 from ctload.manifest import SCHEMA
 from ctload.preset import PRESETS
 from ctload.store import open_store
-from ctload.verify import verify
+from ctload.verification import verify
 from ctload.writer import StoreWriter
 from tests.ctload.prepared import PRESET, make_prepared, write_store
 

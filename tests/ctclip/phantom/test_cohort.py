@@ -17,7 +17,7 @@ from ctclip.phantom.grid import Grid, NativeGrid
 from ctclip.phantom.knobs import Knobs
 from ctclip.reports.sections import SECTIONS, split_sections
 from ctload.geometry import to_canonical
-from ctload.pack import pack
+from ctload.packing import pack
 from ctload.readers import read_source
 from ctload.store import open_store
 

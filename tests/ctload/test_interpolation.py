@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctload.grid import Axis, nearest_of, taps_of
-from ctload.interpolate import interpolate, interpolate_reference
+from ctload.interpolation import interpolate, interpolate_reference
 
 AXES = st.builds(
     Axis,

@@ -7,10 +7,10 @@ import pytest
 
 from ctload import pack_worker
 from ctload.errors import CtloadError, PresetMismatchError, StoreBusyError
-from ctload.pack import pack
+from ctload.packing import pack
 from ctload.preset import Preset
 from ctload.store import open_store
-from ctload.verify import verify
+from ctload.verification import verify
 from ctload.writer import StoreWriter
 from tests.ctload.canonical_nifti import SHAPE, voxels_of, write_nifti
 

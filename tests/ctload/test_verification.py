@@ -13,7 +13,7 @@ from ctload.geometry import Box
 from ctload.header import read_header
 from ctload.journal import PACKED
 from ctload.store import Store, open_store
-from ctload.verify import VerifyReport, verify
+from ctload.verification import VerifyReport, verify
 from ctload.writer import StoreWriter
 from tests.ctload.prepared import PRESET, make_prepared, write_store
 
