@@ -104,15 +104,18 @@ def signed_distance(row: np.ndarray, x: float, y: float, z: float) -> float:
 
 
 @numba.njit(cache=True, error_model="numpy")
-def half_extent(row: np.ndarray, out: np.ndarray) -> None:
-    """Half extents (mm, patient axes) of a box around the shape, about CENTER."""
+def bounding_box(row: np.ndarray, middle: np.ndarray, extent: np.ndarray) -> None:
+    """Middle and half extents (mm, patient axes) of a box around the shape, written into the two arrays."""
     for axis in range(3):
+        middle[axis] = row[CENTER + axis]
         if row[KIND] == ELLIPSOID:
             total = 0.0
             for k in range(3):
                 total += (row[ROTATION + 3 * k + axis] * row[RADII + k]) ** 2
-            out[axis] = math.sqrt(total) * (1.0 + row[DEFORM])
+            extent[axis] = math.sqrt(total) * (1.0 + row[DEFORM])
         elif row[KIND] == CAPSULE:
-            out[axis] = abs(row[RADII + axis] - row[CENTER + axis]) + max(row[ROTATION], row[ROTATION + 1])
+            along = 0.5 * (row[RADII + axis] - row[CENTER + axis])
+            middle[axis] += along
+            extent[axis] = abs(along) + max(row[ROTATION], row[ROTATION + 1])
         else:
-            out[axis] = row[RADII + axis]
+            extent[axis] = row[RADII + axis]

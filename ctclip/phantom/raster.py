@@ -28,7 +28,7 @@ from ctclip.phantom.distance import (
     ROTATION,
     TEXTURE,
     WAVELENGTH,
-    half_extent,
+    bounding_box,
     signed_distance,
 )
 from ctclip.phantom.stream import random_stream
@@ -88,14 +88,14 @@ def _textured(row, table, coverage, x, y, z):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _index_range(row, from_patient, shape, extent, start, stop):
+def _index_range(row, from_patient, shape, center, extent, start, stop):
     """The half-open box of voxels, [start, stop), that the shape can reach."""
-    half_extent(row, extent)
+    bounding_box(row, center, extent)
     for axis in range(3):
         middle = from_patient[axis, 3]
         reach = 0.0
         for k in range(3):
-            middle += from_patient[axis, k] * row[CENTER + k]
+            middle += from_patient[axis, k] * center[k]
             reach += abs(from_patient[axis, k]) * extent[k]
         start[axis] = max(0, math.floor(middle - reach - 0.5))
         stop[axis] = min(shape[axis], math.ceil(middle + reach + 0.5) + 1)
@@ -114,7 +114,7 @@ def _samples(row, spacing, sub):
             sub[axis] = max(sub[axis], 2)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", inline="always")
 def _paint_line(row, over, table, m, iz, iy, begin, end, half, step_mm, sub, hu, organs, findings, best):
     """Paint one line of voxels along x. Where the surface is far, whole runs are skipped or filled at once.
 
@@ -136,7 +136,7 @@ def _paint_line(row, over, table, m, iz, iy, begin, end, half, step_mm, sub, hu,
         ix += run
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", inline="always")
 def _fill(row, over, table, m, iz, iy, begin, end, share, hu, organs, findings, best):
     """Paint the voxels [begin, end) of a line, of each of which the shape fills `share`."""
     is_textured = row[TEXTURE] != 0.0 or row[RETICULAR] != 0.0
@@ -211,12 +211,12 @@ def paint(rows, over, table, to_patient, from_patient, spacing, hu, organs, find
         organs: (D, H, W) uint8, painted in place.
         findings: (D, H, W) uint32 bits, painted in place.
     """
-    extent, best = np.zeros(3), np.zeros(5)
+    center, extent, best = np.zeros(3), np.zeros(3), np.zeros(5)
     start, stop, sub = np.zeros(3, np.int64), np.zeros(3, np.int64), np.ones(3, np.int64)
     half = 0.5 * math.sqrt(spacing[0] ** 2 + spacing[1] ** 2 + spacing[2] ** 2)
     for n in range(rows.shape[0]):
         row = rows[n]
-        _index_range(row, from_patient, hu.shape, extent, start, stop)
+        _index_range(row, from_patient, hu.shape, center, extent, start, stop)
         if np.any(start >= stop):
             continue
         _samples(row, spacing, sub)
