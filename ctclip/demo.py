@@ -38,11 +38,11 @@ class DemoConfig:
     """Folder of everything the demo makes."""
     num_train: int = 1200
     """Phantoms to train on."""
-    num_val: int = 200
+    num_val: int = 150
     """Phantoms that choose the thresholds."""
-    num_test: int = 600
+    num_test: int = 450
     """Held-out phantoms that are scored."""
-    steps: int = 700
+    steps: int = 500
     """Optimizer steps, 16 phantoms each."""
     seed: int = 0
     """Of phantoms, weights and batches."""
