@@ -12,7 +12,7 @@ import pytest
 from ctclip.errors import ReportError
 from ctclip.findings import CT_RATE_FINDINGS, KNOWN_FINDINGS, MERLIN_FINDINGS
 from ctclip.phantom.knobs import Knobs
-from ctclip.phantom.report import write_report
+from ctclip.phantom.report import Style, write_report
 from ctclip.phantom.study import draw_patient, draw_study
 from ctclip.reports.anatomy import route_report
 from ctclip.reports.findings import extract_findings, find_mentions, label_reports
@@ -183,11 +183,12 @@ def test_abdominal_reports_of_another_source_are_read_as_by_hand():
 
 def test_reports_of_the_phantom_cohort_are_read_as_they_were_meant():
     knobs = Knobs.realistic()
+    style = Style(knobs.omission, knobs.denial, knobs.variety)
     texts, meant = [], []
     for index in range(60):
         study = draw_study(11, draw_patient(11, index, knobs), 0, knobs)
         truth = {finding: int(study.lesion(finding) is not None) for finding in MERLIN_FINDINGS}
-        report = write_report(study, truth, omission=knobs.omission, rng=study.study_stream("report"))
+        report = write_report(study, truth, style, rng=study.study_stream("report"))
         texts.append(report.text)
         meant.append([report.says[finding] == 1 for finding in MERLIN_FINDINGS])
     said = label_reports(texts, MERLIN_FINDINGS) == 1
