@@ -1,13 +1,12 @@
 """`python -m benchmarks.phantom_learnability`: can a small model learn each finding from 1,000 phantoms?
 
-Phantoms of all thirty findings at literature effect sizes, each with the same prevalence, at 5 x 3.5 x 3.5 mm. The model
-sees how many voxels of each region of the volume fall into each of 18 HU bins, for two sets of regions, and is a forest
+Phantoms of all thirty findings at literature effect sizes, of equal prevalence, at 5 x 3.5 x 3.5 mm. The model sees
+how many voxels of each region of the volume fall into each of 18 HU bins, for two sets of regions, and is a forest
 of extremely randomised trees per finding on the features that separate best in training. It knows no mask and no
 organ. Average precision without skill is the prevalence, AUROC 0.5: the rows of
-benchmarks/results/phantom_learnability.csv stand beside that.
-
-A 3D ResNet of 0.9 M parameters with 350 steps on the CPU, this script's first version, learned about half of the
-findings; its rows are in phantom_learnability_resnet.csv.
+benchmarks/results/phantom_learnability.csv stand beside that. A 3D ResNet of 0.9 M parameters with 350 steps on the
+CPU, this script's first version, learned about half of the findings; its rows are in
+phantom_learnability_resnet.csv.
 """
 
 import argparse
@@ -87,10 +86,15 @@ def score_finding(column: int, train: tuple[np.ndarray, ...], test: tuple[np.nda
     known = train[1][:, column] >= 0
     features, is_present = train[0][known], train[1][known, column] == 1
     chosen = separating(features, is_present)
-    forest = ExtraTreesClassifier(NUM_TREES, min_samples_leaf=3, max_features=0.2, random_state=0)
+    forest = ExtraTreesClassifier(
+        NUM_TREES,
+        min_samples_leaf=3,
+        max_features=0.2,
+        random_state=0,  # pyright: ignore[reportArgumentType]
+    )
     forest.fit(features[:, chosen].astype(np.float32), is_present)
     known = test[1][:, column] >= 0
-    scores = forest.predict_proba(test[0][known][:, chosen].astype(np.float32))[:, 1]
+    scores = np.asarray(forest.predict_proba(test[0][known][:, chosen].astype(np.float32)))[:, 1]
     is_present = test[1][known, column] == 1
     return {
         "finding": FINDINGS[column],
