@@ -89,8 +89,8 @@ def score_finding(column: int, train: tuple[np.ndarray, ...], test: tuple[np.nda
     forest = ExtraTreesClassifier(
         NUM_TREES,
         min_samples_leaf=3,
-        max_features=0.2,
-        random_state=0,  # pyright: ignore[reportArgumentType]
+        max_features=0.2,  # pyright: ignore[reportArgumentType] (scikit-learn takes a share; its stub says str)
+        random_state=0,
     )
     forest.fit(features[:, chosen].astype(np.float32), is_present)
     known = test[1][:, column] >= 0
