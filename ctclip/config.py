@@ -37,8 +37,7 @@ class TextConfig:
     max_length: int = 512
     """Longest text in tokens; the rest is cut off, and how many reports that meets is printed."""
     pooling: Literal["first", "mean"] = "first"
-    """What stands for the text: its first token (CLS), as in Merlin, or the mean over its tokens, from which a tower
-    without pretraining learns much sooner."""
+    """What stands for the text: its first token (CLS), as in Merlin, or the mean over its tokens."""
     vocabulary: int = 4096
     """Only without name: entries of the WordPiece vocabulary at most."""
     width: int = 128
