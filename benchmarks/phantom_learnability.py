@@ -1,10 +1,12 @@
 """`python -m benchmarks.phantom_learnability`: can a small model learn each finding from 1,000 phantoms?
 
-Phantoms of all thirty findings at literature effect sizes, of equal prevalence, at 5 x 3.5 x 3.5 mm. The model sees
-how many voxels of each region of the volume fall into each of 18 HU bins, for two sets of regions, and is a forest
-of extremely randomised trees per finding on the features that separate best in training. It knows no mask and no
-organ. Average precision without skill is the prevalence, AUROC 0.5: the rows of
-benchmarks/results/phantom_learnability.csv stand beside that. A 3D ResNet of 0.9 M parameters with 350 steps on the
+Phantoms of all thirty findings at literature effect sizes, of equal prevalence, at 5 x 3.5 x 3.5 mm. The model sees how
+many voxels of each region of the volume fall into each of 18 HU bins, for two sets of regions, and is a forest of
+extremely randomised trees per finding on the features that separate best in training. It knows no mask and no organ.
+Average precision without skill is the prevalence, AUROC 0.5: the rows of benchmarks/results/phantom_learnability.csv
+stand beside that.
+
+A 3D ResNet of 0.9 M parameters with 350 steps on the
 CPU, this script's first version, learned about half of the findings; its rows are in
 phantom_learnability_resnet.csv.
 """
@@ -89,7 +91,7 @@ def score_finding(column: int, train: tuple[np.ndarray, ...], test: tuple[np.nda
     forest = ExtraTreesClassifier(
         NUM_TREES,
         min_samples_leaf=3,
-        max_features=0.2,  # pyright: ignore[reportArgumentType] (scikit-learn takes a share; its stub says str)
+        max_features=0.2,  # pyright: ignore[reportArgumentType]
         random_state=0,
     )
     forest.fit(features[:, chosen].astype(np.float32), is_present)
