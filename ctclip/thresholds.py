@@ -25,7 +25,8 @@ def corner_threshold(labels: np.ndarray, probabilities: np.ndarray) -> tuple[flo
         probabilities: (N,) in [0, 1].
     """
     counts = _counts_above(labels, probabilities, GRID)
-    distance = np.hypot(1 - sensitivity(counts), 1 - specificity(counts))
+    # Equal distances by different sums must stay equal, or rounding would choose among them.
+    distance = np.round(np.hypot(1 - sensitivity(counts), 1 - specificity(counts)), 12)
     best = len(GRID) - 1 - int(np.argmin(distance[::-1]))
     return float(GRID[best]), float(distance[best])
 

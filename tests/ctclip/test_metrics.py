@@ -111,7 +111,7 @@ def slow_corner(labels, probabilities):
     for threshold in GRID:
         called = probabilities > threshold
         tpr, fpr = called[labels == 1].mean(), called[labels == 0].mean()
-        distance = np.sqrt((1 - tpr) ** 2 + fpr**2)
+        distance = round(float(np.sqrt((1 - tpr) ** 2 + fpr**2)), 12)
         best = (distance, threshold) if distance <= best[0] else best
     return best[1]
 
