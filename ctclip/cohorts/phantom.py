@@ -4,6 +4,7 @@ Nothing in it comes from a patient. See ctclip/phantom/README.md for what it is 
 """
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,6 +124,8 @@ def _check(out: Path, num_studies: int, seed: int, splits: Mapping[str, float], 
         raise KnobError(f"num_studies={num_studies} and workers={workers} must be 1 or more, seed={seed} 0 or more")
     if format not in FORMATS:
         raise KnobError(f"format={format!r} is unknown; choose one of {FORMATS}")
+    if format == "dicom" and importlib.util.find_spec("pydicom") is None:
+        raise KnobError("format='dicom' needs pydicom, which is not installed; install ctload[dicom] or take nii.gz")
     unknown = [name for name in splits if name not in SPLITS]
     if unknown or min(splits.values(), default=-1) < 0 or abs(sum(splits.values()) - 1) > 1e-6:
         raise KnobError(f"splits={dict(splits)} must give shares >= 0 of {SPLITS} that sum to 1")

@@ -182,6 +182,13 @@ def test_an_impossible_order_is_refused_and_nothing_is_written(tmp_path, change,
     assert not (tmp_path / "out").exists()
 
 
+def test_dicom_without_pydicom_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KnobError, match="nii.gz"):
+        make_phantom_cohort(tmp_path / "out", 2, seed=0, grid=GRID, format="dicom")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_in_use_is_not_written_into(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(KnobError, match="not empty") as caught:
