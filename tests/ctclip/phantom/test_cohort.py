@@ -184,7 +184,7 @@ def test_an_impossible_order_is_refused_and_nothing_is_written(tmp_path, change,
 
 def test_dicom_without_pydicom_is_refused_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(KnobError, match="nii.gz"):
+    with pytest.raises(KnobError, match=r"nii\.gz"):
         make_phantom_cohort(tmp_path / "out", 2, seed=0, grid=GRID, format="dicom")
     assert not (tmp_path / "out").exists()
 
