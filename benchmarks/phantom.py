@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.rows import append_rows, row_of
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import Knobs
-from ctclip.phantom.render import render
+from ctclip.phantom.rendering import render
 from ctclip.phantom.study import draw_patient, draw_study
 from ctclip.phantom.writer import StudyOrder, write_study
 

@@ -26,7 +26,7 @@ from benchmarks.rows import RESULTS, commit_hash
 from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import Knobs
-from ctclip.phantom.render import render, visible_truth
+from ctclip.phantom.rendering import render, visible_truth
 from ctclip.phantom.study import draw_patient, draw_study
 
 NUM_TRAIN, NUM_TEST, PREVALENCE = 1000, 400, 0.2

@@ -1,6 +1,6 @@
 """Two models on the same studies: differences of every metric, paired draw by draw.
 
-Enters: two score tables of one split. Leaves: a dict for JSON, as from ctclip.evaluate. A positive difference means
+Enters: two score tables of one split. Leaves: a dict for JSON, as from ctclip.evaluation. A positive difference means
 that the first is better.
 """
 

@@ -26,7 +26,7 @@ from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path, score_run
-from ctclip.train import train
+from ctclip.training import train
 from ctload.packing import pack
 
 

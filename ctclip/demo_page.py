@@ -33,7 +33,7 @@ def write_demo_page(
         cohort: The phantoms, all splits.
         store: Their store.
         run: The training run.
-        report: Of ctclip.evaluate.
+        report: Of ctclip.evaluation.
         seconds: Wall time of each stage of this call.
     """
     metrics = read_metrics(run)

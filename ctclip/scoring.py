@@ -14,7 +14,7 @@ from ctclip.config import TrainConfig
 from ctclip.config_json import from_json
 from ctclip.embed import Embeddings, TextEmbedder, read_embeddings
 from ctclip.errors import ConfigError, EvaluationError
-from ctclip.evaluate import report_scores
+from ctclip.evaluation import report_scores
 from ctclip.prompts import PromptSet
 from ctclip.protocol import EvaluateOptions
 from ctclip.zeroshot import ScoreTable, save_scores, score_cohort

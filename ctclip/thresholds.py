@@ -1,7 +1,7 @@
 """Where to cut a score: rules that choose a threshold from labelled scores.
 
 A threshold chosen on the studies it is judged on flatters the score; who chooses it, and on which split, is the
-caller's business and stands in every stamp (see ctclip.evaluate).
+caller's business and stands in every stamp (see ctclip.evaluation).
 """
 
 from collections.abc import Callable

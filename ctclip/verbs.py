@@ -17,7 +17,7 @@ from ctclip.reports.command import add_reports_arguments, run_reports
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path, read_config, score_run, scores_path
 from ctclip.thresholds import RULES
-from ctclip.train import train as train_run
+from ctclip.training import train as train_run
 from ctclip.zeroshot import AGGREGATES, load_scores
 
 SPLITS = ("train", "val", "test")

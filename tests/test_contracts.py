@@ -1,5 +1,6 @@
 """What the packages may import, and what importing them may cost."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,14 @@ def test_public_names_exist_and_are_documented() -> None:
 
     for name in ctload.__all__:
         assert getattr(ctload, name).__doc__, f"ctload.{name} has no docstring"
+
+
+def test_no_public_function_shares_the_name_of_its_file() -> None:
+    shared = [
+        f"{path}:{node.lineno}"
+        for package in ("ctload", "ctclip", "benchmarks")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == path.stem
+    ]
+    assert not shared

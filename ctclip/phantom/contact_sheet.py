@@ -16,7 +16,7 @@ from PIL import Image
 from ctclip.phantom.catalogue import FINDINGS, bit_of
 from ctclip.phantom.grid import Grid, grid_affine
 from ctclip.phantom.knobs import Knobs
-from ctclip.phantom.render import Rendered, render
+from ctclip.phantom.rendering import Rendered, render
 from ctclip.phantom.study import PhantomStudy, draw_lesion, draw_patient, draw_study
 from ctload.geometry import Box
 

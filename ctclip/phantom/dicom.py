@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from ctclip.phantom.render import Rendered
+from ctclip.phantom.rendering import Rendered
 from ctclip.phantom.study import PhantomStudy
 from ctload.geometry import spacing_of
 

@@ -15,7 +15,7 @@ from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.nifti import write_nifti
 from ctclip.phantom.organs import PHASES
 from ctclip.phantom.planting import told_study
-from ctclip.phantom.render import Rendered, render, visible_truth
+from ctclip.phantom.rendering import Rendered, render, visible_truth
 from ctclip.phantom.report import Report, Style, write_report
 from ctclip.phantom.study import PhantomStudy, draw_patient, draw_study
 from ctclip.phantom.wording import HEADINGS

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from ctload.errors import CtloadError, GeometryError, IngestError
 from ctload.readers.ct_rate import Correction
-from ctload.readers.joined import joined
+from ctload.readers.joining import joined
 from ctload.readers.members import starts_as_dicom
 from ctload.volume import UNITS, Volume
 

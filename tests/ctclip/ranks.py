@@ -95,7 +95,7 @@ def model_gradients(world: World, folder: str) -> dict[str, torch.Tensor]:
 def train_and_save(argument: tuple) -> None:
     """One step's gradients, then a whole run and the same run in two parts; saves the studies of every batch."""
     from ctclip.loss_watch import LossWatch
-    from ctclip.train import train
+    from ctclip.training import train
 
     config, cohort, parts, folder = argument
     rank = os.environ.get("RANK", "0")

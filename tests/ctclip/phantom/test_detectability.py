@@ -12,7 +12,7 @@ import pytest
 from ctclip.phantom.catalogue import CATALOGUE, FINDINGS
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import Knobs
-from ctclip.phantom.render import Rendered, organ_box, render
+from ctclip.phantom.rendering import Rendered, organ_box, render
 from ctclip.phantom.study import PhantomStudy, draw_lesion, draw_patient, draw_study
 from ctload.geometry import Box
 from tests.ctclip.phantom.detection_rules import RULES, Rule, minus_spleen

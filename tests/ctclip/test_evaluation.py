@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 from ctclip.draws import METRICS, draw_metrics, mean_over_findings
 from ctclip.errors import EvaluationError
-from ctclip.evaluate import evaluate, report_scores, trivial_scores
+from ctclip.evaluation import evaluate, report_scores, trivial_scores
 from ctclip.findings import MERLIN_FINDINGS
 from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions, balanced_subset

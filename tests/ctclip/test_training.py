@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ctclip.config import DataConfig
 from ctclip.errors import CheckpointError, CohortError, ConfigError, DivergedError
 from ctclip.runlog import read_metrics
-from ctclip.train import train
+from ctclip.training import train
 from ctload.augment import Augment
 from ctload.errors import ResumeMismatchError
 from tests.ctclip.learnable import learnable_config, write_learnable

@@ -12,7 +12,7 @@ from ctclip.phantom.catalogue import CATALOGUE, FINDINGS, bit_of
 from ctclip.phantom.grid import Grid, NativeGrid, grid_affine, grid_of
 from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.planting import told_study
-from ctclip.phantom.render import Rendered, organ_box, render, visible_truth
+from ctclip.phantom.rendering import Rendered, organ_box, render, visible_truth
 from ctclip.phantom.report import Style, write_report
 from ctclip.phantom.study import PhantomStudy, draw_lesion, draw_patient, draw_study
 from ctload.geometry import Box
