@@ -96,12 +96,12 @@ def embed_studies(
     is_quiet: bool = False,
 ) -> Embeddings:
     """Embed studies of a store, in their order. Arguments as in `embed_split`."""
-    loaded, model, place = _open_model(checkpoint, device)
+    loaded, model, place = open_model(checkpoint, device)
     data = loaded.config.data
     rows: list[np.ndarray] = []
     names: list[str] = []
     with (
-        _still_loader(studies, data, pipeline, place, batch_size or data.batch_size) as loader,
+        still_loader(studies, data, pipeline, place, batch_size or data.batch_size) as loader,
         tqdm(total=len(studies), desc="embed", unit="study", disable=is_quiet) as bar,
         torch.inference_mode(),
         torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"),
@@ -133,7 +133,7 @@ class TextEmbedder:
     """
 
     def __init__(self, checkpoint: str | Path, *, device: str = "auto") -> None:
-        loaded, self._model, self._device = _open_model(checkpoint, device)
+        loaded, self._model, self._device = open_model(checkpoint, device)
         self._max_length = loaded.config.model.text.max_length
         self._tokenizer = TextTokenizer(loaded.text_folder, max_length=self._max_length)
         self.checkpoint = loaded.digest
@@ -195,7 +195,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
     return Embeddings(tuple(study.tolist()), image, checkpoint, split)
 
 
-def _open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEncoder, torch.device]:
+def open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEncoder, torch.device]:
     """The checkpoint's model in evaluation mode."""
     loaded, place = read_checkpoint(checkpoint), choose_device(device)
     model = build_dual_encoder(
@@ -205,7 +205,8 @@ def _open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEn
     return loaded, model.to(place).eval(), place
 
 
-def _still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torch.device, batch_size: int) -> Loader:
+def still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torch.device, batch_size: int) -> Loader:
+    """Volumes of studies in their order, unaugmented, cropped in the middle."""
     chosen = choose_pipeline(pipeline)
     return Loader(
         studies,

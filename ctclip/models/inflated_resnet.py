@@ -53,11 +53,18 @@ class InflatedResNet(nn.Module):
 
     def forward(self, volume_BCDHW: Tensor) -> Tensor:
         """Features (B, E) of volumes (B, C, D, H, W)."""
+        pooled = self._hidden(volume_BCDHW).mean((2, 3, 4), keepdim=True)
+        return self.contrastive_head(pooled).flatten(1)
+
+    def token_map(self, volume_BCDHW: Tensor) -> Tensor:
+        """Projected tokens (B, E, d, h, w) of volumes (B, C, D, H, W); their mean is what `forward` gives."""
+        return self.contrastive_head(self._hidden(volume_BCDHW))
+
+    def _hidden(self, volume_BCDHW: Tensor) -> Tensor:
         hidden = self.maxpool(functional.relu(self.bn1(self._stem(volume_BCDHW)), inplace=True))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             hidden = stage(hidden)
-        pooled = hidden.mean((2, 3, 4), keepdim=True)
-        return self.contrastive_head(pooled).flatten(1)
+        return hidden
 
     def _stem(self, volume_BCDHW: Tensor) -> Tensor:
         if not self.is_stem_summed:
