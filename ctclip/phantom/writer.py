@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctclip.phantom.catalogue import CATALOGUE, FINDINGS, INCIDENTAL_SECTIONS
+from ctclip.phantom.catalogue import CATALOGUE, FINDINGS, INCIDENTAL_SECTIONS, bit_of
 from ctclip.phantom.grid import Grid, NativeGrid, grid_of
 from ctclip.phantom.knobs import Knobs
 from ctclip.phantom.nifti import write_nifti
@@ -111,7 +111,19 @@ def _write_masks(order: StudyOrder, study: PhantomStudy, rendered: Rendered) -> 
     names = {"organ_mask": f"masks/{study.name}_organs.nii.gz", "finding_mask": f"masks/{study.name}_findings.nii.gz"}
     write_nifti(order.out / names["organ_mask"], rendered.organs, rendered.affine)
     write_nifti(order.out / names["finding_mask"], rendered.findings, rendered.affine)
-    return dict(names)
+    return {**names, **_write_finding_maps(order, study, rendered)}
+
+
+def _write_finding_maps(order: StudyOrder, study: PhantomStudy, rendered: Rendered) -> Row:
+    """One label map per finding that is there, in the columns from which `ctload pack` takes label maps."""
+    row: Row = {}
+    for finding in FINDINGS:
+        mask = (rendered.findings >> np.uint32(bit_of(finding)) & np.uint32(1)).astype(np.uint8)
+        name = f"masks/{study.name}_{finding}.nii.gz" if mask.any() else ""
+        if name:
+            write_nifti(order.out / name, mask, rendered.affine)
+        row[f"label:{finding}"] = name
+    return row
 
 
 def _write_further_series(order: StudyOrder, study: PhantomStudy, grid: Grid) -> list[Row]:

@@ -49,7 +49,8 @@ def test_a_longer_cohort_begins_with_the_studies_of_a_shorter_one(made, tmp_path
     make_phantom_cohort(tmp_path / "short", 5, seed=1, grid=GRID, knobs=KNOBS, has_masks=True)
     short, long = contents(tmp_path / "short"), contents(made[0])
     volumes = [name for name in short if name.startswith(("volumes/", "masks/"))]
-    assert len(volumes) == 15
+    num_maps = int((read_phantom(tmp_path / "short").labels() == 1).sum())
+    assert len(volumes) == 5 * 3 + num_maps
     assert all(short[name] == long[name] for name in volumes)
 
 
@@ -90,6 +91,20 @@ def test_finding_masks_are_the_truth(made):
         bits = int(np.bitwise_or.reduce(np.frombuffer(read_bytes(out / name)[352:], "<u4")))
         for k, finding in enumerate(FINDINGS):
             assert (bits >> bit_of(finding) & 1) == (labels[row, k] == 1)
+
+
+def test_a_store_of_phantoms_holds_one_label_map_per_finding_that_is_there(made, tmp_path):
+    out, cohort = made
+    report = pack([out / "studies.csv"], tmp_path / "store", preset="native")
+    assert not report.refused
+    store = open_store(tmp_path / "store")
+    for row, study in enumerate(cohort.studies):
+        present = {finding for k, finding in enumerate(FINDINGS) if cohort.labels()[row, k] == 1}
+        assert set(store.studies.table["labels"][store.studies.row_of(study)].as_py()) == present
+        bits = np.frombuffer(read_bytes(out / cohort.table["finding_mask"][row].as_py())[352:], "<u4")
+        for finding in present:
+            stored = store.read(study, array=f"labels/{finding}")
+            assert np.array_equal(stored.ravel() != 0, (bits >> bit_of(finding) & 1).astype(bool))
 
 
 def test_patients_with_several_studies_stay_in_one_split(made):
