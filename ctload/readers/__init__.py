@@ -5,7 +5,7 @@ nibabel, isal and pydicom are imported only where a source of their kind is read
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -79,6 +79,7 @@ def read_source(
     unit: str | None = None,
     series: str | None = None,
     key: bytes | None = None,
+    files: Collection[str] | None = None,
     channels: Mapping[str, Path] | None = None,
     labels: Mapping[str, Path] | None = None,
     correction: Correction | None = None,
@@ -92,6 +93,7 @@ def read_source(
         unit: "HU", "SUV" or "arbitrary"; None means HU and refuses what cannot be HU.
         series: Which series of a DICOM source, by SeriesInstanceUID or id, where there are several.
         key: Of the ids of series; None is the library's own.
+        files: Names of the files of a DICOM source to read, relative to `path`; None reads all.
         channels: Name -> source of a further channel on the same grid, in the same unit.
         labels: Name -> label map on the same grid, whole numbers 0..65535.
         correction: Rescale and affine of a NIfTI file whose header lacks them (`ctload.readers.ct_rate`).
@@ -106,7 +108,7 @@ def read_source(
     if unit is not None and unit not in UNITS:
         raise CtloadError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}", path=path)
     options = _Options(unit, key, resample_irregular, max_bytes)
-    volume = _read_one(path, options, series, correction)
+    volume = _read_one(path, options, series, correction, files)
     more = {name: _read_one(Path(place), options) for name, place in (channels or {}).items()}
     as_stored = replace(options, unit="arbitrary")
     maps = {name: _read_one(Path(place), as_stored) for name, place in (labels or {}).items()}
@@ -134,7 +136,13 @@ class _Options:
     max_bytes: int
 
 
-def _read_one(path: Path, options: _Options, series: str | None = None, correction: Correction | None = None) -> Volume:
+def _read_one(
+    path: Path,
+    options: _Options,
+    series: str | None = None,
+    correction: Correction | None = None,
+    files: Collection[str] | None = None,
+) -> Volume:
     if not path.exists():
         raise IngestError("NOT_A_VOLUME", "no such file or folder", path=path)
     kind = _kind(path)
@@ -146,6 +154,7 @@ def _read_one(path: Path, options: _Options, series: str | None = None, correcti
             path,
             unit=options.unit,
             series=series,
+            files=files,
             resample_irregular=options.resample_irregular,
             max_bytes=options.max_bytes,
             **_key(options.key),

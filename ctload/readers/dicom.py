@@ -5,6 +5,7 @@ rescale is applied slice by slice. Padding and fill values of the scanner are le
 """
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def read_dicom(
     unit: str | None = None,
     series: str | None = None,
     key: bytes = DEFAULT_KEY,
+    files: Collection[str] | None = None,
     resample_irregular: bool = False,
     max_bytes: int,
 ) -> Volume:
@@ -41,6 +43,7 @@ def read_dicom(
         unit: What the values are; None means HU, and takes CT only.
         series: SeriesInstanceUID, or the id made of it, where there are several.
         key: Of the ids in messages and in `series`.
+        files: Names of the files to read, relative to `path`; None reads all.
         resample_irregular: Correct gantry tilt and varying gaps by interpolation (`ctload.readers.irregular`).
         max_bytes: Largest sum of file sizes that is read, and largest volume.
 
@@ -50,7 +53,7 @@ def read_dicom(
         GeometryError: What `stack_of` says; NO_GEOMETRY.
     """
     # pydicom warns of every value that bends the standard, and prints it: noise, and possibly identifiers.
-    with warnings.catch_warnings(), open_members(path, max_bytes=max_bytes) as members:
+    with warnings.catch_warnings(), open_members(path, max_bytes=max_bytes, only=files) as members:
         warnings.simplefilter("ignore")
         found = series_of(members, path, unit=unit or "HU", key=key)
         chosen = _chosen(found, series, path)

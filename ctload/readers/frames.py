@@ -55,6 +55,16 @@ def frames_of(series: Series, unit: str, path: Path) -> Frames:
     return _multi_frame(series.slices[0].member, unit, path)
 
 
+def geometry_of_frames(header: pydicom.Dataset, path: Path) -> SliceGeometry:
+    """Where the frames of a multi-frame object lie, from its header alone.
+
+    Raises:
+        GeometryError: NO_GEOMETRY.
+    """
+    groups = [_Groups(header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
+    return _frame_geometry(groups, (int(header.Rows), int(header.Columns)), path)
+
+
 def _complete(geometry: SliceGeometry, path: Path) -> SliceGeometry:
     if all(np.isfinite(part).all() for part in (geometry.position_mm, geometry.orientation, geometry.spacing_mm)):
         return geometry

@@ -5,7 +5,7 @@ Sizes are checked against a limit before memory is taken. It knows file systems 
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -38,15 +38,21 @@ class Member:
 
 
 @contextmanager
-def open_members(path: Path, *, max_bytes: int) -> Iterator[list[Member]]:
+def open_members(path: Path, *, max_bytes: int, only: Collection[str] | None = None) -> Iterator[list[Member]]:
     """The regular files of a folder (hidden ones left out) or of a zip, sorted by name.
+
+    Args:
+        path: Folder or zip.
+        max_bytes: Largest sum of uncompressed sizes.
+        only: Names of the files to take; None takes all. A folder is then not searched.
 
     Raises:
         IngestError: UNDECODABLE for no or a damaged zip, or for more than `max_bytes`; TRUNCATED for a zip whose
             directory is cut off.
     """
     if path.is_dir():
-        yield _limited(_folder_members(path), path, max_bytes)
+        found = _folder_members(path) if only is None else [_member(path, name) for name in only]
+        yield _limited(found, path, max_bytes)
         return
     try:
         archive = zipfile.ZipFile(path)
@@ -58,7 +64,13 @@ def open_members(path: Path, *, max_bytes: int) -> Iterator[list[Member]]:
             path=path,
         ) from error
     with archive:
-        yield _limited(_zip_members(archive, path), path, max_bytes)
+        found = _zip_members(archive, path)
+        if only is not None:
+            wanted = set(only)
+            found = [member for member in found if member.name in wanted]
+            if len(found) != len(wanted):
+                raise _gone(path)
+        yield _limited(found, path, max_bytes)
 
 
 def is_dicom(start: bytes) -> bool:
@@ -94,6 +106,18 @@ def _folder_members(folder: Path) -> list[Member]:
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
             members.append(Member(relative.as_posix(), path.stat().st_size, partial(path.open, "rb"), path.read_bytes))
     return members
+
+
+def _member(folder: Path, name: str) -> Member:
+    path = folder / name
+    try:
+        return Member(name, path.stat().st_size, partial(path.open, "rb"), path.read_bytes)
+    except FileNotFoundError as error:
+        raise _gone(folder) from error
+
+
+def _gone(path: Path) -> IngestError:
+    return IngestError("TRUNCATED", "a file of the series is gone since it was scanned; fetch it again", path=path)
 
 
 def _zip_members(archive: zipfile.ZipFile, path: Path) -> list[Member]:

@@ -51,13 +51,7 @@ def read_nifti(path: Path, *, unit: str | None = None, correction: Correction | 
         return _corrected(raw, (slope, intercept), correction, path)
     affine = from_xyz_affine(_affine(header, path))
     require_regular(affine, path)
-    if unit is None and raw.dtype.itemsize == 1 and (slope, intercept) == (1, 0):
-        raise IngestError(
-            "NOT_HU",
-            f"{raw.dtype} values without a scale cannot be HU; say unit='arbitrary' (--unit arbitrary) for MR or a "
-            "window's grey values, unit='HU' if they are HU all the same",
-            path=path,
-        )
+    _require_hu(raw.dtype, (slope, intercept), unit, path)
     whole = np.issubdtype(raw.dtype, np.integer)
     return Volume(
         rescaled(raw, slope, intercept),
@@ -67,6 +61,43 @@ def read_nifti(path: Path, *, unit: str | None = None, correction: Correction | 
         quantum=abs(slope) if whole else 1.0,
         quantum_offset=intercept if whole else 0.0,
     )
+
+
+def read_nifti_grid(path: Path, *, unit: str | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape (D, H, W) and affine (4, 4), (z, y, x) -> RAS+ mm, from the header alone. Voxels are not looked at.
+
+    Args:
+        path: A .nii or .nii.gz.
+        unit: As in `read_nifti`.
+
+    Raises:
+        IngestError, GeometryError: As `read_nifti`, as far as the header tells.
+    """
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        try:
+            start = cast(IO[bytes], igzip.IGzipFile(fileobj=file)).read(540) if is_gzip else file.read(540)
+        except EOFError as error:
+            raise _truncated("the gzip stream ends before its end mark", path) from error
+        except DAMAGED_GZIP as error:
+            raise IngestError("UNDECODABLE", "the gzip stream is damaged; fetch the file again", path=path) from error
+    header = _header(start, path)
+    shape, dtype, _ = _layout(header, path)
+    affine = from_xyz_affine(_affine(header, path))
+    require_regular(affine, path)
+    _require_hu(dtype, _scale(header, path), unit, path)
+    return shape, affine
+
+
+def _require_hu(dtype: np.dtype, scale: tuple[float, float], unit: str | None, path: Path) -> None:
+    if unit is None and dtype.itemsize == 1 and scale == (1, 0):
+        raise IngestError(
+            "NOT_HU",
+            f"{dtype} values without a scale cannot be HU; say unit='arbitrary' (--unit arbitrary) for MR or a "
+            "window's grey values, unit='HU' (--assume-hu) if they are HU all the same",
+            path=path,
+        )
 
 
 def _corrected(raw: np.ndarray, scale: tuple[float, float], correction: Correction, path: Path) -> Volume:

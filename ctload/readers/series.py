@@ -121,18 +121,21 @@ def series_of(members: Iterable[Member], path: Path, *, unit: str, key: bytes) -
     """
     groups: dict[str, list[Instance]] = {}
     for member in members:
-        instance = _instance(member, path)
+        with typed_damage(member, path):
+            header = read_header(member, path)
+            instance = None if header is None else instance_of(header, member, path)
         if instance is not None:
             groups.setdefault(instance.series_uid, []).append(instance)
     if not groups:
         raise IngestError(
             "NOT_A_VOLUME", "no DICOM file here; give a folder or zip of one series, or a .nii(.gz)", path=path
         )
-    found = [_series(uid, instances, unit, key) for uid, instances in groups.items()]
+    found = [one_series(uid, instances, unit=unit, key=key) for uid, instances in groups.items()]
     return sorted(found, key=lambda series: series.study)
 
 
-def _series(uid: str, instances: list[Instance], unit: str, key: bytes) -> Series:
+def one_series(uid: str, instances: list[Instance], *, unit: str, key: bytes) -> Series:
+    """The objects of one SeriesInstanceUID as a series, and the code of why it is no volume."""
     codes = [instance.left_out_as(unit) for instance in instances]
     slices = tuple(instance for instance, code in zip(instances, codes, strict=True) if not code)
     left_out = Counter(code for code in codes if code)
@@ -144,34 +147,44 @@ def _series(uid: str, instances: list[Instance], unit: str, key: bytes) -> Serie
     return Series(study_id(uid, key), uid, slices, code, left_out)
 
 
-def _instance(member: Member, path: Path) -> Instance | None:
-    """The facts of one file; None if it is no DICOM, or a DICOMDIR."""
-    with typed_damage(member, path):
-        header = _header(member)
-        if header is None:
-            if member.name.lower().endswith(DICOM_SUFFIXES):
-                raise _damaged("it is named as DICOM and is none", member, path)
-            return None
-        sop_class = _text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-        if sop_class == MediaStorageDirectoryStorage:
-            return None
-        series_uid = _text(header, "SeriesInstanceUID")
-        if not series_uid:
-            raise _damaged("it has no SeriesInstanceUID", member, path)
-        return Instance(
-            member,
-            series_uid,
-            sop_class,
-            modality=_text(header, "Modality"),
-            image_type=tuple(str(part).strip().upper() for part in _values(header, "ImageType")),
-            rows=int(header.get("Rows") or 0),
-            columns=int(header.get("Columns") or 0),
-            num_frames=int(header.get("NumberOfFrames") or 1),
-            samples_per_pixel=int(header.get("SamplesPerPixel") or 1),
-            position_mm=_numbers(header, "ImagePositionPatient", 3),
-            orientation=_numbers(header, "ImageOrientationPatient", 6),
-            spacing_mm=_numbers(header, "PixelSpacing", 2),
-        )
+def instance_of(header: pydicom.Dataset, member: Member, path: Path) -> Instance | None:
+    """The facts of one header; None for a DICOMDIR.
+
+    Raises:
+        IngestError: UNDECODABLE without a SeriesInstanceUID; whatever else a damaged header raises is not typed.
+    """
+    sop_class = _text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    if sop_class == MediaStorageDirectoryStorage:
+        return None
+    series_uid = _text(header, "SeriesInstanceUID")
+    if not series_uid:
+        raise _damaged("it has no SeriesInstanceUID", member, path)
+    return Instance(
+        member,
+        series_uid,
+        sop_class,
+        modality=_text(header, "Modality"),
+        image_type=tuple(str(part).strip().upper() for part in _values(header, "ImageType")),
+        rows=int(header.get("Rows") or 0),
+        columns=int(header.get("Columns") or 0),
+        num_frames=int(header.get("NumberOfFrames") or 1),
+        samples_per_pixel=int(header.get("SamplesPerPixel") or 1),
+        position_mm=_numbers(header, "ImagePositionPatient", 3),
+        orientation=_numbers(header, "ImageOrientationPatient", 6),
+        spacing_mm=_numbers(header, "PixelSpacing", 2),
+    )
+
+
+def read_header(member: Member, path: Path) -> pydicom.FileDataset | None:
+    """A file's data set without pixels; None if it is no DICOM.
+
+    Raises:
+        IngestError: UNDECODABLE for a file that is named as DICOM and is none.
+    """
+    header = _header(member)
+    if header is None and member.name.lower().endswith(DICOM_SUFFIXES):
+        raise _damaged("it is named as DICOM and is none", member, path)
+    return header
 
 
 def parse(member: Member, path: Path) -> pydicom.FileDataset:
