@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ctload import forkguard
 from ctload.pipeline.spec import Pipeline
 from ctload.plan import BatchPlan
 from ctload.reading import BatchReader, PendingBatch, ReadBatch
@@ -89,10 +90,12 @@ class Prefetcher:
 
         Raises:
             StopIteration: No steps are left.
+            ForkAfterOpenError: This process was forked after the iterator had been started.
             CtloadError: What went wrong in reading or executing it; the batches before were delivered.
         """
         if self._is_over:
             raise StopIteration
+        forkguard.check()  # in a forked child the thread is gone, and waiting for it would not end
         item = self._finished.get()
         if isinstance(item, Executed):
             return item
