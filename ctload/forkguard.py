@@ -34,7 +34,7 @@ def enter(path: object) -> None:
         _GUARD.is_armed = True
 
 
-def check(path: object, study: str | None = None) -> None:
+def check(path: object | None = None, study: str | None = None) -> None:
     """Refuse to read in a forked child.
 
     Raises:
@@ -45,5 +45,5 @@ def check(path: object, study: str | None = None) -> None:
             f"process {os.getpid()} was forked after a store had been opened, its reader threads are gone; start "
             "processes with multiprocessing 'spawn' or 'forkserver', or open the first store after the fork",
             study=study,
-            path=str(path),
+            path=None if path is None else str(path),
         )
