@@ -19,6 +19,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        CtloadError: The disk is full or read-only.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CtloadError(f"could not be made ({error}); choose another folder, or free rights", path=folder) from error
+
+
 def sync_tree(root: Path) -> None:
     """Make every file and folder below `root` durable."""
     for folder, _, files in os.walk(root):
@@ -44,14 +56,20 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_BESIDE}")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        _write_and_rename(beside, path, content, mode)
+    except OSError as error:
+        raise CtloadError(f"could not be written ({error}); free space or rights, then try again", path=path) from error
+
+
+def _write_and_rename(beside: Path, path: Path, content: bytes, mode: int) -> None:
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        raise CtloadError(f"could not be written ({error}); free space or rights, then try again", path=path) from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from typing import Any
 import xxhash
 
 from ctload import durable
-from ctload.errors import ChecksumError
+from ctload.errors import ChecksumError, CtloadError
 
 PACKED = "packed.jsonl"
 
@@ -47,12 +47,25 @@ class Journal:
         self._handle: int | None = None
 
     def append(self, entry: JournalEntry) -> None:
-        """Append one line and make it durable; after this the study counts as packed."""
+        """Append one line and make it durable; after this the study counts as packed.
+
+        Raises:
+            CtloadError: The disk is full or read-only; the study does not count as packed.
+        """
+        try:
+            self._append(_encode(entry))
+        except OSError as error:
+            raise CtloadError(
+                f"could not be written ({error}); free space or rights, then pack again",
+                study=entry.study,
+                path=self.path,
+            ) from error
+
+    def _append(self, line: bytes) -> None:
         if self._handle is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
             durable.sync_folder(self.path.parent)
-        line = _encode(entry)
         written = os.write(self._handle, line)
         if written != len(line):  # a full disk may take a part of the line; the next write says so
             os.write(self._handle, line[written:])

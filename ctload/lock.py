@@ -7,7 +7,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-from ctload.errors import StoreBusyError
+from ctload.errors import CtloadError, StoreBusyError
 
 _POLL_S = 0.05
 
@@ -27,9 +27,16 @@ class StoreLock:
             wait_s: How long to wait for another pack to end, in seconds.
 
         Raises:
-            StoreBusyError: Another pack holds it.
+            StoreBusyError: Another pack holds it, or removed the store (it had packed nothing) while this one waited.
+            CtloadError: The store cannot be written to.
         """
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise CtloadError(
+                f"the store cannot be written to ({error}); free space or rights, or pack into another folder",
+                path=path.parent,
+            ) from error
         deadline = time.monotonic() + wait_s
         while not self._try_lock():
             if time.monotonic() >= deadline:
@@ -40,6 +47,16 @@ class StoreLock:
                     path=path.parent,
                 )
             time.sleep(_POLL_S)
+        if not self._is_in_place(path):
+            os.close(self._handle)
+            raise StoreBusyError("another pack removed this store meanwhile; run this one again", path=path.parent)
+
+    def _is_in_place(self, path: Path) -> bool:
+        """Whether the locked file is the one that other packs will find."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), path.stat())
+        except FileNotFoundError:
+            return False
 
     def _try_lock(self) -> bool:
         try:

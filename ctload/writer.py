@@ -57,7 +57,7 @@ class StoreWriter:
         chunking.profile_named(profile)
         enter(self.path)
         self._refuse_strangers()
-        self.path.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.path)
         self._lock = StoreLock(self.path / layout.LOCK, wait_s=wait_s)
         try:
             self.header = self._load_header(preset, profile)
