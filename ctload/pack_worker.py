@@ -88,6 +88,10 @@ class PackWorker:
             return Outcome(source.study, None, refusal=refusal_of(error, source.study, source.path))
         return Outcome(source.study, entry, left_out=left_out)
 
+    def close(self) -> None:
+        """Close its journal."""
+        self._journal.close()
+
     def _is_reusable(self, known: JournalEntry, source: PackSource, digest: str) -> bool:
         return (
             known.row["source_digest"] == digest

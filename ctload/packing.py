@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +99,8 @@ def pack(
 def _outcomes(tasks: list[PackTask], writer: StoreWriter, preset: Preset, workers: int) -> Iterator[Outcome]:
     """Outcomes as they come. Anything but a refusal stops the pack; what was packed until then stays packed."""
     if workers == 1:
-        worker = PackWorker(writer.path, writer.header, preset)
-        yield from map(worker.run, tasks)
+        with closing(PackWorker(writer.path, writer.header, preset)) as worker:
+            yield from map(worker.run, tasks)
         return
     pool = ProcessPoolExecutor(
         workers,
