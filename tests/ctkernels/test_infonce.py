@@ -6,31 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ctkernels import infonce
 from ctkernels.infonce_reference import infonce_reference
-
-SIZES = (1, 2, 3, 17, 64, 65, 129)
-# Relative to the largest entry, against the float64 reference on the very same values.
-LOSS_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
-GRADIENT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-3}
-
-
-def pairs(batch: int, *, seed: int = 0, dim: int = 48, scale: float = 1.0, dtype=torch.float64):
-    """Correlated features, so that the positive is the row's maximum in most rows and not in all."""
-    generator = torch.Generator().manual_seed(seed)
-    shared = torch.randn(batch, dim, generator=generator, dtype=torch.float64)
-    image = 3 * (shared + torch.randn(batch, dim, generator=generator, dtype=torch.float64))
-    text = 0.2 * (shared + torch.randn(batch, dim, generator=generator, dtype=torch.float64))
-    log_scale = torch.tensor(scale, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-    inputs = [image.to(dtype), text.to(dtype), log_scale]
-    return [tensor.requires_grad_() for tensor in inputs]
-
-
-def gradients(function, inputs):
-    loss = function(*inputs)
-    return loss.detach(), torch.autograd.grad(3.0 * loss, inputs)
-
-
-def worst(ours: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((ours.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+from tests.ctkernels.contrast import GRADIENT_TOLERANCE, LOSS_TOLERANCE, SIZES, gradients, pairs, worst
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
