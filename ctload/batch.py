@@ -9,17 +9,31 @@ from ctload.plan import BatchPlan
 
 
 @dataclass(frozen=True)
+class View:
+    """One view of every study of a batch.
+
+    Attributes:
+        volume: (B, C, D, H, W) float32 in [0, 1].
+        affine: (B, 4, 4) float64, voxel index (z, y, x) of `volume` -> RAS+ mm, zoom, flips and warp included.
+    """
+
+    volume: Any
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
 class Batch:
     """One rank's batch.
 
     Attributes:
-        volume: (B, C, D, H, W) float32 in [0, 1]; C = stored channels x windows, channel-major.
+        volume: (B, C, D, H, W) float32 in [0, 1]; C = stored channels x windows, channel-major. That of view 0.
         study: B study ids.
         rows: (B,) int64, rows of the loader's Studies.
-        affine: (B, 4, 4) float64, voxel index (z, y, x) of `volume` -> RAS+ mm, flips and warp included.
+        affine: (B, 4, 4) float64, voxel index (z, y, x) of `volume` -> RAS+ mm, zoom, flips and warp included.
         unit: The text unit of this batch; "" where there is none.
         plan: What was drawn for it.
         num_replaced: How many studies were corrupt and replaced (only with on_corrupt="replace").
+        views: Every view of the same studies, of one read: num_views of the loader, view 0 first.
     """
 
     volume: Any
@@ -29,10 +43,11 @@ class Batch:
     unit: str
     plan: BatchPlan
     num_replaced: int = 0
+    views: tuple[View, ...] = ()
 
 
 def batch_affine(affines: np.ndarray, plan: BatchPlan) -> np.ndarray:
-    """Affines of executed crops: crop, flip and warp included.
+    """Affines of executed crops: crop, zoom, flip and warp included.
 
     Args:
         affines: (B, 4, 4), voxel index (z, y, x) of the stored volumes -> RAS+ mm.
@@ -46,8 +61,13 @@ def batch_affine(affines: np.ndarray, plan: BatchPlan) -> np.ndarray:
         linear, shift = plan.warp[:, :, :3].astype(np.float64), plan.warp[:, :, 3]
         to_flipped[:, :3, :3] = linear
         to_flipped[:, :3, 3] = linear @ np.full(3, 0.5) + shift - 0.5
-    to_stored = np.tile(np.eye(4), (plan.batch_size, 1, 1))
+    to_crop, to_stored = (np.tile(np.eye(4), (plan.batch_size, 1, 1)) for _ in range(2))
     for axis in range(3):
-        to_stored[:, axis, axis] = np.where(plan.flip[:, axis], -1, 1)
-        to_stored[:, axis, 3] = np.where(plan.flip[:, axis], plan.crop_shape[axis] - 1, 0) + plan.box_start[:, axis]
-    return np.asarray(affines, np.float64) @ to_stored @ to_flipped
+        to_crop[:, axis, axis] = np.where(plan.flip[:, axis], -1, 1)
+        to_crop[:, axis, 3] = np.where(plan.flip[:, axis], plan.crop_shape[axis] - 1, 0)
+        to_stored[:, axis, 3] = plan.box_start[:, axis]
+        if plan.zoom is not None:
+            scale, shift = plan.zoom[:, axis].T
+            to_stored[:, axis, axis] = scale
+            to_stored[:, axis, 3] += 0.5 * scale + shift - 0.5
+    return np.asarray(affines, np.float64) @ to_stored @ to_crop @ to_flipped

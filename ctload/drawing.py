@@ -5,12 +5,13 @@ shapes and spacings of the drawn studies and no voxel.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ctload.augment import Augment, Changes
-from ctload.bound import BoundSampler
-from ctload.crop import Crop
+from ctload.bound import BoundSampler, Draw
+from ctload.crop import Boxes, Crop
 from ctload.draw import derive_key, derive_keys
 from ctload.errors import PlanError
 from ctload.geometry import Triple
@@ -54,6 +55,7 @@ def draw_plan(
     *,
     epoch: int,
     step: int,
+    num_views: int = 1,
 ) -> BatchPlan:
     """Draw every random decision of one global batch.
 
@@ -65,6 +67,8 @@ def draw_plan(
         augment: None for none.
         epoch: Counts from 0.
         step: Batch within the epoch, 0..bound.num_batches-1.
+        num_views: Views of each study, every one with a crop and changes of its own. View 0 is what is drawn with
+            one view.
 
     Raises:
         SamplerError: A step out of range.
@@ -76,19 +80,41 @@ def draw_plan(
     shapes = studies.shapes[draw.rows]
     crop_shape = _crop_shape(crop, studies, draw.rows, shapes)
 
-    def of_kind(kind: str) -> np.random.Generator:
-        return generator(bound.seed, epoch, step, kind)
+    def of_view(kind: str, view: int) -> np.random.Generator:
+        return generator(bound.seed, epoch, step, kind if view == 0 else f"{kind} of view {view}")
 
-    changes = (augment or _UNCHANGED).draw(len(draw.rows), crop_shape, studies.spacings_mm[draw.rows], of_kind)
-    noise_key = np.empty(len(draw.rows), np.uint64)
-    derive_keys(noise_key, derive_key(bound.seed, "noise", epoch, step))
+    boxes = crop.draw(studies, draw.rows, lambda view: of_view("crop", view), num_views)
+    spacings_mm = studies.spacings_mm[draw.rows]
+    plans = []
+    for view in range(num_views):
+        changes = (augment or _UNCHANGED).draw(
+            len(draw.rows), crop_shape, spacings_mm, lambda kind, view=view: of_view(kind, view)
+        )
+        noise_key = np.empty(len(draw.rows), np.uint64)
+        derive_keys(noise_key, derive_key(bound.seed, "noise", epoch, step, *([view] if view else [])))
+        plans.append(_view_plan(draw, (epoch, step), crop_shape, boxes[view], changes, windows, noise_key))
+    return replace(plans[0], other_views=tuple(plans[1:]))
+
+
+def _view_plan(
+    draw: Draw,
+    at: tuple[int, int],
+    crop_shape: Triple,
+    boxes: Boxes,
+    changes: Changes,
+    windows: Sequence[HuWindow],
+    noise_key: np.ndarray,
+) -> BatchPlan:
+    """The plan of one view, `at` (epoch, step)."""
     return BatchPlan(
-        epoch=epoch,
-        step=step,
+        epoch=at[0],
+        step=at[1],
         unit=draw.unit,
         rows=draw.rows,
-        box_start=crop.starts(shapes, of_kind("crop")),
+        box_start=boxes.start,
         crop_shape=crop_shape,
+        box_shape=boxes.shape,
+        zoom=boxes.zoom,
         flip=changes.flip,
         warp=changes.warp,
         blur_sigma=changes.blur_sigma,
@@ -123,13 +149,17 @@ def describe(plan: BatchPlan, studies: Studies) -> str:
     shape = "x".join(str(size) for size in plan.crop_shape)
     ids = studies.table["study"].take(plan.rows.tolist()).to_pylist()
     lines = [f"epoch {plan.epoch} step {plan.step}{unit}, {plan.batch_size} studies, crop {shape} (D, H, W)"]
-    lines += [f"  {name}  {_describe_study(plan, place)}" for place, name in enumerate(ids)]
+    for place, name in enumerate(ids):
+        lines.append(f"  {name}  {_describe_study(plan, place)}")
+        lines += [
+            f"    view {number}  {_describe_study(view, place)}" for number, view in enumerate(plan.other_views, 1)
+        ]
     return "\n".join(lines)
 
 
 def _describe_study(plan: BatchPlan, place: int) -> str:
     starts = plan.box_start[place].tolist()
-    box = " ".join(f"{a} {x}:{x + n}" for a, x, n in zip("zyx", starts, plan.crop_shape, strict=True))
+    box = " ".join(f"{a} {x}:{x + n}" for a, x, n in zip("zyx", starts, plan.box_shapes[place].tolist(), strict=True))
     windows = ", ".join(f"{low:.0f}..{high:.0f}" for low, high in plan.window[place])
     parts = [box, f"HU {windows}"]
     flipped = "".join(axis for axis, flip in zip("zyx", plan.flip[place], strict=True) if flip)

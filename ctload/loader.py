@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctload.augment import Augment
-from ctload.batch import Batch, batch_affine
+from ctload.batch import Batch, View, batch_affine
 from ctload.crop import Crop, WholeVolume
 from ctload.drawing import draw_plan
 from ctload.errors import LoaderError
@@ -53,6 +53,8 @@ class Loader:
         world_size: Processes that share every batch; divides the batch size. The ranks' batches, concatenated, are
             the batch of world_size=1, to the bit.
         prefetch: Batches read ahead of the one being executed, >= 1.
+        num_views: Views of each study, >= 1, from one read: each has a crop and augmentations of its own. They are
+            `batch.views[v].volume`; view 0 is `batch.volume`, and is the same whatever their number.
         channels: Stored arrays that are read, "0" the volume.
         on_corrupt: "raise", or "replace": a damaged study gives way to the next member of its stratum, is recorded
             in the quarantine and warned of.
@@ -86,6 +88,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         prefetch: int = 2,
+        num_views: int = 1,
         channels: Sequence[str] = ("0",),
         on_corrupt: str = "raise",
         num_threads: int | None = None,
@@ -94,6 +97,7 @@ class Loader:
         self._windows = (window,) if isinstance(window, HuWindow) else tuple(window)
         check_options(
             prefetch=prefetch,
+            num_views=num_views,
             on_corrupt=on_corrupt,
             num_threads=num_threads,
             channels=channels,
@@ -105,10 +109,11 @@ class Loader:
         self._affines = studies.affines
         self._crop: Crop = WholeVolume() if crop is None else crop
         self._augment = augment
+        self._num_views = num_views
         self._num_channels = len(channels)
         self._bound = sampler.bind(studies)
         self._rank, self._world_size = rank, world_size
-        crop_shape = self._crop.check(studies)
+        self._crop.check(studies)
         check_channels(studies, channels)
         check_ranks(self._bound, rank, world_size)
         self._reader = BatchReader(
@@ -120,14 +125,15 @@ class Loader:
             num_channels=len(channels),
             num_windows=len(self._windows),
             num_threads=num_threads or num_cores(),
-            **needs_of(studies, augment or Augment()),
+            **needs_of(studies, augment or Augment(), self._crop),
         )
         self._pipeline = open_pipeline(pipeline, device, spec)
         self._scales = np.stack([studies.column("scale"), studies.column("offset")], axis=1)
         self._ring = SlotRing(
             self._pipeline.allocate,
             num_slots=prefetch + 1,
-            num_voxels=max_batch * len(channels) * int(np.prod(crop_shape)),
+            max_batch=max_batch,
+            num_voxels=len(channels) * int(np.prod(self._crop.max_read(studies, num_views))),
             poison=poison_slots,
         )
         self._fingerprints = fingerprints(
@@ -138,6 +144,7 @@ class Loader:
             windows=self._windows,
             augment=augment,
             channels=channels,
+            num_views=num_views,
         )
         self._epoch, self._step = 0, 0
         self._quarantine: list[Replaced] = []
@@ -165,7 +172,16 @@ class Loader:
 
     def plan(self, epoch: int, step: int) -> BatchPlan:
         """The plan of this rank's batch at (epoch, step), drawn without reading a voxel."""
-        whole = draw_plan(self._bound, self._studies, self._crop, self._windows, self._augment, epoch=epoch, step=step)
+        whole = draw_plan(
+            self._bound,
+            self._studies,
+            self._crop,
+            self._windows,
+            self._augment,
+            epoch=epoch,
+            step=step,
+            num_views=self._num_views,
+        )
         return whole.rank_slice(self._rank, self._world_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -269,16 +285,22 @@ class Loader:
                 stacklevel=3,  # the caller's loop
             )
         plan = executed.read.plan
+        affines = self._affines[plan.rows]
+        views = tuple(
+            View(self._convert(volume), batch_affine(affines, view))
+            for volume, view in zip(executed.volumes, plan.views, strict=True)
+        )
         is_last = self._step + 1 == self.num_batches
         self._epoch, self._step = (self._epoch + 1, 0) if is_last else (self._epoch, self._step + 1)
         return Batch(
-            volume=self._convert(executed.volume),
+            volume=views[0].volume,
             study=tuple(self._ids[row] for row in plan.rows.tolist()),
             rows=plan.rows,
-            affine=batch_affine(self._affines[plan.rows], plan),
+            affine=views[0].affine,
             unit=plan.unit,
             plan=plan,
             num_replaced=executed.read.num_replaced,
+            views=views,
         )
 
     def _check_idle(self, verb: str) -> None:

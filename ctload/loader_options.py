@@ -8,6 +8,7 @@ import numpy as np
 
 from ctload.augment import Augment
 from ctload.bound import BoundSampler
+from ctload.crop import Crop
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
 from ctload.pipeline.opening import device_id_of
@@ -22,6 +23,7 @@ def num_cores() -> int:
 def check_options(
     *,
     prefetch: int,
+    num_views: int,
     on_corrupt: str,
     num_threads: int | None,
     channels: Sequence[str],
@@ -36,6 +38,10 @@ def check_options(
         raise LoaderError("window needs at least one HuWindow; the usual one for a body CT is HuWindow(-1000, 1000)")
     if prefetch < 1:
         raise LoaderError(f"prefetch needs at least 1 batch, got {prefetch}; 2 hides uneven reads")
+    if num_views < 1:
+        raise LoaderError(
+            f"num_views needs at least 1 view of each study, got {num_views}; a contrast of views takes 2"
+        )
     if on_corrupt not in ("raise", "replace"):
         raise LoaderError(f"on_corrupt is 'raise' or 'replace', got {on_corrupt!r}")
     if num_threads is not None and num_threads < 1:
@@ -74,14 +80,14 @@ def check_ranks(bound: BoundSampler, rank: int, world_size: int) -> None:
             )
 
 
-def needs_of(studies: Studies, augment: Augment) -> dict[str, Any]:
-    """What the pipeline of these studies needs: the fields fill_value, has_flip, has_warp, has_blur of PipelineSpec.
+def needs_of(studies: Studies, augment: Augment, crop: Crop) -> dict[str, Any]:
+    """What the pipeline of these studies needs: the fields fill_value and has_... of PipelineSpec.
 
     Raises:
         PlanError: A warp, and studies with different fill values.
     """
     fills = np.unique(studies.column("fill_value"))
-    if augment.is_warping and len(fills) > 1:
+    if (augment.is_warping or crop.is_resizing) and len(fills) > 1:
         raise PlanError(
             f"a warp fills with one value, but these studies have the fill values {fills.tolist()}; select studies of "
             "one kind with Studies.where(fill_value=...), or augment without rotation, scale and translation"
@@ -90,6 +96,7 @@ def needs_of(studies: Studies, augment: Augment) -> dict[str, Any]:
         "fill_value": float(fills[0]),
         "has_flip": any(probability > 0 for probability in augment.flip),
         "has_warp": augment.is_warping,
+        "has_zoom": crop.is_resizing,
         "has_blur": augment.is_blurring,
     }
 

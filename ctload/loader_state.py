@@ -23,6 +23,7 @@ def fingerprints(
     windows: Sequence[HuWindow],
     augment: Augment | None,
     channels: Sequence[str],
+    num_views: int,
 ) -> dict[str, dict[str, str]]:
     """For each thing that decides what a batch is, a `digest` that is equal when the thing is, and a `text`."""
     texts = {
@@ -33,6 +34,8 @@ def fingerprints(
         "augment": repr(augment or Augment()),
         "channels": repr(tuple(channels)),
     }
+    # Left out where there is one view, so that states of loaders that knew no views are still good.
+    texts |= {"views": f"{num_views} views of each study"} if num_views > 1 else {}
     digests = {"studies": studies.fingerprint, "sampler": bound.fingerprint}
     return {name: {"digest": digests.get(name, text), "text": text} for name, text in texts.items()}
 
@@ -56,11 +59,13 @@ def check_state(
             f"this is no loader state of format {FORMAT}: it lacks {missing or 'nothing'} and says "
             f"format={state.get('format')!r}; pass what Loader.state_dict() of this version gave"
         )
-    unknown = sorted(set(allow_mismatch) - set(now))
+    names = {**now, **state["fingerprints"]}
+    unknown = sorted(set(allow_mismatch) - set(names))
     if unknown:
-        raise ResumeMismatchError(f"allow_mismatch names {unknown}; what can differ is {sorted(now)}")
-    for name, value in now.items():
-        saved = state["fingerprints"].get(name, {"digest": None, "text": "nothing"})
+        raise ResumeMismatchError(f"allow_mismatch names {unknown}; what can differ is {sorted(names)}")
+    nothing = {"digest": None, "text": "nothing"}
+    for name in names:
+        value, saved = now.get(name, nothing), state["fingerprints"].get(name, nothing)
         if saved["digest"] != value["digest"] and name not in allow_mismatch:
             raise ResumeMismatchError(
                 f"{name} is not what it was: saved {saved['text']}, now {value['text']}. The remaining batches would "

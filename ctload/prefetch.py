@@ -10,9 +10,11 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ctload import forkguard
 from ctload.pipeline.spec import Pipeline
@@ -27,12 +29,12 @@ class Executed:
     """One finished batch.
 
     Attributes:
-        volume: What the pipeline returned.
+        volumes: What the pipeline returned for each view.
         read: The plan as it was read, and what was replaced.
         stats: Of this batch.
     """
 
-    volume: Any
+    volumes: tuple[Any, ...]
     read: ReadBatch
     stats: LoaderStats
 
@@ -150,8 +152,9 @@ class Prefetcher:
                 self._failed = error
 
     def _start(self, plan: BatchPlan) -> None:
-        slot = self._ring.take((plan.batch_size, self._num_channels, *plan.crop_shape))
-        pending = PendingBatch(plan, slot.voxels)
+        _, shapes = plan.read_boxes()
+        slot = self._ring.take([(self._num_channels, *shape) for shape in shapes.tolist()])
+        pending = PendingBatch(plan, slot)
         try:
             self._reader.start(pending)
         except BaseException:
@@ -167,7 +170,9 @@ class Prefetcher:
         read = self._reader.finish(pending)
         was_read = time.perf_counter()
         slot.begin_executing()
-        volume = self._pipeline.execute(slot.voxels, self._to_stored(read.plan))
+        plan = self._to_stored(read.plan)
+        starts, _ = plan.read_boxes()
+        volumes = tuple(self._pipeline.execute(boxes_of(slot.voxels, starts, view), view) for view in plan.views)
         executed = time.perf_counter()
         self._pending.popleft()
         self._ring.release(slot)
@@ -178,7 +183,23 @@ class Prefetcher:
             read_s=was_read - started,
             pipeline_s=executed - was_read,
         )
-        return Executed(volume, read, stats)
+        return Executed(volumes, read, stats)
+
+
+def boxes_of(voxels: Sequence[np.ndarray], starts: np.ndarray, view: BatchPlan) -> list[np.ndarray]:
+    """The box of each study that one view reads, as parts of what was read.
+
+    Args:
+        voxels: Of each study (C, d, h, w).
+        starts: (B, 3), voxel of the stored array where each begins.
+        view: The view's plan.
+    """
+    boxes = []
+    for at, whole in enumerate(voxels):
+        first = view.box_start[at] - starts[at]
+        z, y, x = (slice(int(low), int(low + size)) for low, size in zip(first, view.box_shapes[at], strict=True))
+        boxes.append(whole[:, z, y, x])
+    return boxes
 
 
 def _shut_down(thread: threading.Thread, stop: threading.Event, finished: "queue.Queue[Executed | _End]") -> None:

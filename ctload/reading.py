@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ctload.bound import BoundSampler
-from ctload.crop import Crop
+from ctload.crop import Boxes, Crop
 from ctload.drawing import generator
 from ctload.errors import ChecksumError, CtloadError, LoaderError, MissingChunkError, SamplerError
-from ctload.geometry import Box, Triple
+from ctload.geometry import Box
 from ctload.manifest import Studies
 from ctload.plan import BatchPlan
 from ctload.quarantine import Replaced
+from ctload.slots import Slot
 
 DAMAGE = (ChecksumError, MissingChunkError)
 """What on_corrupt="replace" replaces. Any other error is raised: it is no property of one study."""
@@ -76,8 +77,9 @@ class BatchReader:
 
     def start(self, pending: "PendingBatch") -> None:
         """Begin to read every box of a batch."""
+        starts, _ = pending.plan.read_boxes()
         for at in range(pending.plan.batch_size):
-            pending.reads.append(self._start_study(pending.plan, at, pending.voxels[at]))
+            pending.reads.append(self._start_study(pending.plan, at, starts[at], pending.slot.voxels[at]))
 
     def finish(self, pending: "PendingBatch") -> ReadBatch:
         """Wait for every read of a batch.
@@ -103,19 +105,19 @@ class BatchReader:
             if self._on_corrupt == "raise" or not isinstance(error, DAMAGE):
                 raise error
             num_replaced += 1
-            plan = self._replace(plan, at, pending.voxels[at])
+            plan = self._replace(plan, at, pending.slot)
             if study not in self.quarantine:
                 self.quarantine.add(study)
                 substitute = self._ids[int(plan.rows[at])]
                 records.append(Replaced(study, substitute, plan.epoch, plan.step, type(error).__name__, str(error)))
         return ReadBatch(plan, tuple(records), num_replaced)
 
-    def _start_study(self, plan: BatchPlan, at: int, out: np.ndarray) -> list[Any]:
-        """The reads of one study, one per channel; an error that came at once stands in the place of a read."""
+    def _start_study(self, plan: BatchPlan, at: int, start: np.ndarray, out: np.ndarray) -> list[Any]:
+        """The reads of one study, one per array; an error that came at once stands in the place of a read."""
         row = int(plan.rows[at])
         if self._on_corrupt == "replace" and self._ids[row] in self.quarantine:
             return [ChecksumError("in quarantine, so it was not read", study=self._ids[row])]
-        box = box_at(plan.box_start[at], plan.crop_shape)
+        box = box_at(start, out.shape[1:])
         reads: list[Any] = []
         for channel, array in enumerate(self._channels):
             try:
@@ -124,22 +126,16 @@ class BatchReader:
                 reads.append(error)
         return reads
 
-    def _replace(self, plan: BatchPlan, at: int, out: np.ndarray) -> BatchPlan:
-        """Read the first substitute that can be read into `out`, and the plan with it in place `at`.
-
-        The box of a substitute is drawn from its own generator, keyed by the step and the two rows, so it depends
-        on neither rank nor place.
-        """
+    def _replace(self, plan: BatchPlan, at: int, slot: Slot) -> BatchPlan:
+        """Read the first substitute that can be read into place `at`, and give the plan with it."""
         damaged = int(plan.rows[at])
         for attempt in range(len(self._ids)):
             where = {"epoch": plan.epoch, "step": plan.step}
             row = self._bound.substitute(damaged, plan.unit, attempt=attempt, **where)
-            rng = generator(self._bound.seed, plan.epoch, plan.step, f"substitute of row {damaged}: {row}")
-            rows, box_start = plan.rows.copy(), plan.box_start.copy()
-            rows[at] = row
-            box_start[at] = self._crop.starts(self._studies.shapes[[row]], rng)[0]
-            tried = replace(plan, rows=rows, box_start=box_start)
-            error = _wait(self._start_study(tried, at, out))
+            tried = self._with_substitute(plan, at, row)
+            start, shape = (values[at] for values in tried.read_boxes())
+            out = slot.place(at, (slot.voxels[at].shape[0], *shape.tolist()))
+            error = _wait(self._start_study(tried, at, start, out))
             if error is None:
                 return tried
             if not isinstance(error, DAMAGE):
@@ -149,8 +145,36 @@ class BatchReader:
             study=self._ids[damaged],
         )
 
+    def _with_substitute(self, plan: BatchPlan, at: int, row: int) -> BatchPlan:
+        """The plan with `row` in place `at`.
 
-def box_at(start: np.ndarray, shape: Triple) -> Box:
+        The boxes of a substitute are drawn from a generator of their own, keyed by the step and the two rows, so they
+        depend on neither rank nor place.
+        """
+
+        def of_view(view: int) -> np.random.Generator:
+            kind = f"substitute of row {int(plan.rows[at])}: {row}" + (f", view {view}" if view else "")
+            return generator(self._bound.seed, plan.epoch, plan.step, kind)
+
+        boxes = self._crop.draw(self._studies, np.array([row]), of_view, len(plan.views))
+        views = [_with_box(view, at, row, box) for view, box in zip(plan.views, boxes, strict=True)]
+        return replace(views[0], other_views=tuple(views[1:]))
+
+
+def _with_box(plan: BatchPlan, at: int, row: int, box: Boxes) -> BatchPlan:
+    """One view's plan with another row and box in place `at`."""
+    changed = {"rows": (plan.rows, np.array([row]))}
+    for name, values in (("box_start", box.start), ("box_shape", box.shape), ("zoom", box.zoom)):
+        if values is not None:
+            changed[name] = (getattr(plan, name), values)
+    replaced = {}
+    for name, (old, new) in changed.items():
+        replaced[name] = old.copy()
+        replaced[name][at] = new[0]
+    return replace(plan, **replaced)
+
+
+def box_at(start: np.ndarray, shape: tuple[int, ...]) -> Box:
     """The box of `shape` (D, H, W) whose first voxel is `start` (3,)."""
     z, y, x = (int(edge) for edge in start)
     return Box((z, y, x), (z + shape[0], y + shape[1], x + shape[2]))
@@ -161,13 +185,13 @@ class PendingBatch:
 
     Attributes:
         plan: What is read.
-        voxels: (B, C, D, H, W) int16, the slot.
-        reads: Of every study, one per channel; an error that came at once stands in the place of a read.
+        slot: Where to.
+        reads: Of every study, one per array; an error that came at once stands in the place of a read.
     """
 
-    def __init__(self, plan: BatchPlan, voxels: np.ndarray) -> None:
+    def __init__(self, plan: BatchPlan, slot: Slot) -> None:
         self.plan = plan
-        self.voxels = voxels
+        self.slot = slot
         self.reads: list[list[Any]] = []
 
     def wait(self) -> None:

@@ -5,7 +5,7 @@ while it is executing, and nothing else may touch it; each step asserts the one 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,19 +17,25 @@ class Slot:
     """Memory of one batch.
 
     Attributes:
-        voxels: (B, C, D, H, W) int16, C-contiguous, of the shape it was taken for.
+        voxels: Of each study (C, d, h, w) int16, C-contiguous, of the shape it was taken for.
         state: "free", "reading" or "executing".
     """
 
     def __init__(self, memory: np.ndarray) -> None:
-        self._memory = memory
-        self.voxels = memory[:0].reshape(0, 0, 0, 0, 0)
+        self._memory = memory  # (B, n)
+        self.voxels: list[np.ndarray] = []
         self.state = "free"
 
-    def begin_reading(self, shape: tuple[int, ...]) -> None:
+    def begin_reading(self, shapes: Sequence[tuple[int, ...]]) -> None:
         assert self.state == "free", f"a slot was taken while {self.state}"
-        self.voxels = self._memory[: math.prod(shape)].reshape(shape)
+        self.voxels = [memory[: math.prod(shape)].reshape(shape) for memory, shape in zip(self._memory, shapes)]  # noqa: B905 - a batch may be short
         self.state = "reading"
+
+    def place(self, at: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The memory of study `at` in another shape, for a study that takes its place."""
+        assert self.state == "reading", f"a slot was changed while {self.state}"
+        self.voxels[at] = self._memory[at, : math.prod(shape)].reshape(shape)
+        return self.voxels[at]
 
     def begin_executing(self) -> None:
         assert self.state == "reading", f"a slot was executed while {self.state}"
@@ -48,14 +54,21 @@ class SlotRing:
     Args:
         allocate: Gives (n,) int16 memory; a pipeline's own, which may be page-locked.
         num_slots: How many batches may be under way.
-        num_voxels: Of the largest batch.
+        max_batch: Studies of the largest batch.
+        num_voxels: Of the largest study, all its arrays.
         poison: Whether to overwrite a slot when it is released: a debugging aid that finds what still reads it.
     """
 
     def __init__(
-        self, allocate: Callable[[int], np.ndarray], *, num_slots: int, num_voxels: int, poison: bool = False
+        self,
+        allocate: Callable[[int], np.ndarray],
+        *,
+        num_slots: int,
+        max_batch: int,
+        num_voxels: int,
+        poison: bool = False,
     ) -> None:
-        self._slots = [Slot(allocate(num_voxels)) for _ in range(num_slots)]
+        self._slots = [Slot(allocate(max_batch * num_voxels).reshape(max_batch, num_voxels)) for _ in range(num_slots)]
         self._poison = poison
 
     @property
@@ -66,10 +79,10 @@ class SlotRing:
     def num_free(self) -> int:
         return sum(slot.state == "free" for slot in self._slots)
 
-    def take(self, shape: tuple[int, ...]) -> Slot:
-        """A free slot as (B, C, D, H, W), reading. Asked for only when `has_free`."""
+    def take(self, shapes: Sequence[tuple[int, ...]]) -> Slot:
+        """A free slot with a (C, d, h, w) for each study, reading. Asked for only when `has_free`."""
         slot = next(slot for slot in self._slots if slot.state == "free")
-        slot.begin_reading(shape)
+        slot.begin_reading(shapes)
         return slot
 
     def release(self, slot: Slot) -> None:

@@ -106,10 +106,11 @@ def synthetic_store(
 
 def batch_digest(batch: Batch) -> str:
     """xxh3_128 over everything a training step sees of a batch."""
-    volume = batch.volume.get() if hasattr(batch.volume, "get") else batch.volume  # CuPy
-    digest = xxhash.xxh3_128(np.ascontiguousarray(np.asarray(volume)).data)
-    digest.update(repr((batch.study, batch.unit, batch.plan.epoch, batch.plan.step)).encode())
-    digest.update(np.ascontiguousarray(batch.affine).data)
+    digest = xxhash.xxh3_128(repr((batch.study, batch.unit, batch.plan.epoch, batch.plan.step)).encode())
+    for view in batch.views:
+        volume = view.volume.get() if hasattr(view.volume, "get") else view.volume  # CuPy
+        digest.update(np.ascontiguousarray(np.asarray(volume)).data)
+        digest.update(np.ascontiguousarray(view.affine).data)
     return digest.hexdigest()
 
 

@@ -15,28 +15,13 @@ from nvidia.dali import fn
 from nvidia.dali.types import DALIDataType
 
 from ctload.pipeline.photometric_cpu import CpuPhotometric
-from ctload.pipeline.spec import PipelineSpec, blur_radius
+from ctload.pipeline.spec import PipelineSpec, blur_radius, box_matrices
 from ctload.plan import BatchPlan
 
 
-def dali_matrices(warp: np.ndarray, flip: np.ndarray, crop_shape: Sequence[int]) -> np.ndarray:
-    """Flip and warp of a plan as DALI has them: output voxel -> voxel of the unflipped crop.
-
-    Both keep the half-voxel convention (the corner of the first voxel is 0), so only the axes turn round, and a flip
-    is x -> n - x.
-
-    Args:
-        warp: (B, 3, 4), (z, y, x).
-        flip: (B, 3) bool, (z, y, x).
-        crop_shape: (D, H, W).
-
-    Returns:
-        (B, 3, 4) float32, (x, y, z).
-    """
-    sign = np.where(flip, -1.0, 1.0)
-    matrices = warp.astype(np.float64) * sign[:, :, None]
-    matrices[:, :, 3] += np.where(flip, np.asarray(crop_shape, np.float64), 0.0)
-    return matrices[:, ::-1][:, :, [2, 1, 0, 3]].astype(np.float32)
+def dali_matrices(plan: BatchPlan) -> np.ndarray:
+    """Zoom, flip and warp of a plan as DALI has them: box_matrices in (x, y, z), (B, 3, 4) float32."""
+    return box_matrices(plan)[:, ::-1][:, :, [2, 1, 0, 3]].astype(np.float32)
 
 
 def _graph(spec: PipelineSpec, device_id: int | None) -> DaliGraph:
@@ -54,9 +39,10 @@ def _graph(spec: PipelineSpec, device_id: int | None) -> DaliGraph:
     with graph:
         volume: Any = fn.external_source(name="voxels", layout="DHWC", dtype=DALIDataType.INT16, ndim=4, no_copy=True)
         volume = volume if device_id is None else volume.gpu()
-        if spec.has_warp:
+        if spec.has_warp or spec.has_zoom:
             matrix = argument("matrix", DALIDataType.FLOAT, 2)
-            volume = fn.warp_affine(volume, matrix=matrix, fill_value=spec.fill_value, dtype=DALIDataType.FLOAT)
+            size = {"size": argument("size", DALIDataType.FLOAT, 1)} if spec.has_zoom else {}
+            volume = fn.warp_affine(volume, matrix=matrix, fill_value=spec.fill_value, dtype=DALIDataType.FLOAT, **size)
         elif spec.has_flip:
             z, y, x = (argument(f"flip_{axis}", DALIDataType.INT32, 0) for axis in "zyx")
             volume = fn.flip(volume, depthwise=z, vertical=y, horizontal=x)
@@ -81,7 +67,7 @@ class DaliPipeline:
 
     def __init__(self, spec: PipelineSpec, device_id: int | None) -> None:
         self.spec = spec
-        has_graph = device_id is not None or spec.has_flip or spec.has_warp or spec.has_blur
+        has_graph = device_id is not None or spec.has_flip or spec.has_warp or spec.has_zoom or spec.has_blur
         self._photometric = _photometric(spec, device_id)
         self._graph = _graph(spec, device_id) if has_graph else None
         self._in_flight = False
@@ -89,11 +75,12 @@ class DaliPipeline:
     def allocate(self, num_voxels: int) -> np.ndarray:
         return self._photometric.allocate(num_voxels)
 
-    def execute(self, slot: np.ndarray, plan: BatchPlan) -> Any:
-        num_channels = slot.shape[1]
-        samples = slot.reshape(-1, *slot.shape[2:], 1)  # (B * C, D, H, W, 1)
+    def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
+        num_channels = self.spec.num_channels
+        # B * C arrays (d, h, w, 1). A part of what was read, for one of several views, is copied together.
+        samples = [np.ascontiguousarray(channel)[..., None] for box in slot for channel in box[:num_channels]]
         if self._graph is None:
-            return self._photometric.run(list(samples), plan, num_channels)
+            return self._photometric.run(samples, plan, num_channels)
         assert not self._in_flight, "the slot of the batch before is still in DALI"
         self._in_flight = True
         self._feed(self._graph, samples, plan, num_channels)
@@ -106,16 +93,17 @@ class DaliPipeline:
             self._graph.release_outputs()
             self._in_flight = False
 
-    def _feed(self, graph: DaliGraph, samples: np.ndarray, plan: BatchPlan, num_channels: int) -> None:
+    def _feed(self, graph: DaliGraph, samples: list[np.ndarray], plan: BatchPlan, num_channels: int) -> None:
         """Hand DALI one iteration; every channel of a study gets the study's numbers."""
 
         def feed(name: str, values: np.ndarray) -> None:
             graph.feed_input(name, np.repeat(values, num_channels, axis=0))
 
         graph.feed_input("voxels", samples)
-        if self.spec.has_warp:
-            assert plan.warp is not None
-            feed("matrix", dali_matrices(plan.warp, plan.flip, plan.crop_shape))
+        if self.spec.has_warp or self.spec.has_zoom:
+            feed("matrix", dali_matrices(plan))
+            if self.spec.has_zoom:
+                feed("size", np.tile(np.array(plan.crop_shape, np.float32), (plan.batch_size, 1)))
         elif self.spec.has_flip:
             for axis, name in enumerate("zyx"):
                 feed(f"flip_{name}", plan.flip[:, axis].astype(np.int32))

@@ -3,9 +3,10 @@
 Slow and short: the oracle of the other pipelines, and what runs where DALI is not installed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ctload.geometry import Triple
 from ctload.pipeline.photometric_reference import photometric_volume
 from ctload.pipeline.spec import PipelineSpec, blur_radius
 from ctload.plan import BatchPlan
@@ -16,8 +17,10 @@ def flip_volume(volume: np.ndarray, flip: np.ndarray) -> np.ndarray:
     return np.flip(volume, tuple(np.flatnonzero(flip).tolist()))
 
 
-def warp_volume(volume: np.ndarray, warp: np.ndarray, fill_value: float) -> np.ndarray:
-    """Trilinear resampling on the volume's own grid; outside, values are interpolated towards `fill_value`.
+def warp_volume(
+    volume: np.ndarray, warp: np.ndarray, fill_value: float, shape: Sequence[int] | None = None
+) -> np.ndarray:
+    """Trilinear resampling; outside the volume, values are interpolated towards `fill_value`.
 
     Equal to scipy.ndimage.affine_transform(order=1, mode="grid-constant") of the matrix moved from voxel corners to
     voxel centres.
@@ -26,18 +29,35 @@ def warp_volume(volume: np.ndarray, warp: np.ndarray, fill_value: float) -> np.n
         volume: (D, H, W).
         warp: (3, 4): index_in + 0.5 = A (index_out + 0.5) + t, (z, y, x).
         fill_value: In stored units.
+        shape: (D, H, W) of the output; None is the volume's own.
 
     Returns:
         (D, H, W) float32, computed in float64, one slice at a time.
     """
     padded = np.pad(volume.astype(np.float64), 1, constant_values=fill_value)
-    out = np.empty(volume.shape, np.float32)
+    out = np.empty(volume.shape if shape is None else tuple(shape), np.float32)
     linear, offset = warp[:, :3].astype(np.float64), warp[:, 3].astype(np.float64)
-    in_plane = np.indices((1, *volume.shape[1:]), np.float64).reshape(3, -1) + 0.5
-    for z in range(volume.shape[0]):
+    in_plane = np.indices((1, *out.shape[1:]), np.float64).reshape(3, -1) + 0.5
+    for z in range(out.shape[0]):
         position = linear @ (in_plane + np.array([[z], [0], [0]])) + offset[:, None] - 0.5
-        out[z] = _trilinear(padded, position).reshape(volume.shape[1:])
+        out[z] = _trilinear(padded, position).reshape(out.shape[1:])
     return out
+
+
+def zoomed_warp(plan: BatchPlan, study: int, box_shape: Sequence[int]) -> np.ndarray:
+    """Warp and zoom of a study whose box was flipped already: (3, 4), output -> flipped box.
+
+    A zoom i = a o + b from the unflipped output to the box is i' = a o' + (m - a n - b) between their mirror images,
+    with n voxels of the output and m of the box.
+    """
+    warp = np.eye(3, 4) if plan.warp is None else plan.warp[study].astype(np.float64)
+    if plan.zoom is None:
+        return warp
+    scale, shift = plan.zoom[study].T
+    mirrored = np.asarray(box_shape) - scale * np.asarray(plan.crop_shape) - shift
+    zoom = np.eye(4)
+    zoom[:3, :3], zoom[:3, 3] = np.diag(scale), np.where(plan.flip[study], mirrored, shift)
+    return (zoom @ np.vstack([warp, [0, 0, 0, 1]]))[:3]
 
 
 def _trilinear(padded: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -82,10 +102,10 @@ def blur_volume(volume: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def geometry(volume: np.ndarray, plan: BatchPlan, study: int, fill_value: float) -> np.ndarray:
-    """Flip, warp and blur of one stored channel of one study: (D, H, W) int16 -> int16 or float32."""
+    """Geometry of one stored channel of one study: its box (d, h, w) int16 -> (D, H, W) int16 or float32."""
     volume = flip_volume(volume, plan.flip[study])
-    if plan.warp is not None:
-        volume = warp_volume(volume, plan.warp[study], fill_value)
+    if plan.warp is not None or plan.zoom is not None:
+        volume = warp_volume(volume, zoomed_warp(plan, study, volume.shape), fill_value, plan.crop_shape)
     if plan.blur_sigma is not None:
         volume = blur_volume(volume, plan.blur_sigma[study])
     return volume
@@ -100,13 +120,12 @@ class ReferencePipeline:
     def allocate(self, num_voxels: int) -> np.ndarray:
         return np.empty(num_voxels, np.int16)
 
-    def execute(self, slot: np.ndarray, plan: BatchPlan) -> np.ndarray:
-        num_windows = plan.window.shape[1]
-        shape: Triple = slot.shape[2:]
-        out = np.empty((slot.shape[0], slot.shape[1] * num_windows, *shape), np.float32)
-        for study in range(slot.shape[0]):
-            for channel in range(slot.shape[1]):
-                volume = geometry(slot[study, channel], plan, study, self.spec.fill_value)
+    def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> np.ndarray:
+        num_channels, num_windows = self.spec.num_channels, plan.window.shape[1]
+        out = np.empty((len(slot), num_channels * num_windows, *plan.crop_shape), np.float32)
+        for study, box in enumerate(slot):
+            for channel in range(num_channels):
+                volume = geometry(box[channel], plan, study, self.spec.fill_value)
                 for window in range(num_windows):
                     at = channel * num_windows + window
                     out[study, at] = photometric_volume(volume, plan, study, at, window)

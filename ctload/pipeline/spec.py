@@ -4,6 +4,7 @@ A pipeline turns a slot of stored voxels and the BatchPlan of the slot's studies
 ctload/plan.py fixes what each number of a plan does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ class PipelineSpec:
         fill_value: Stored value outside a volume; the warp interpolates towards it.
         has_flip, has_warp, has_blur: Whether any plan may ask for it. What is False costs nothing.
         num_threads: CPU threads of the pipeline, >= 1.
+        has_zoom: Whether boxes are resized.
     """
 
     max_batch: int
@@ -33,6 +35,7 @@ class PipelineSpec:
     has_warp: bool
     has_blur: bool
     num_threads: int = 1
+    has_zoom: bool = False
 
 
 class Pipeline(Protocol):
@@ -42,12 +45,13 @@ class Pipeline(Protocol):
         """(num_voxels,) int16: memory for a slot, of the kind that this pipeline reads fastest."""
         ...
 
-    def execute(self, slot: np.ndarray, plan: BatchPlan) -> Any:
+    def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
         """Execute one plan.
 
         Args:
-            slot: (B, C, D, H, W) int16, C-contiguous. Free for other use as soon as this returns.
-            plan: The plan of the B studies, its crop_shape is (D, H, W).
+            slot: Of each study its box, (C, d, h, w) int16, part of a slot. Free for other use as soon as this
+                returns.
+            plan: One view of the B studies, its crop_shape is (D, H, W).
 
         Returns:
             (B, C * W, D, H, W) float32 in [0, 1], channel-major. It stays valid for as long as it is referenced.
@@ -74,4 +78,23 @@ def in_stored_units(plan: BatchPlan, scales: np.ndarray) -> BatchPlan:
     if (scales == (1, 0)).all():
         return plan
     scale, offset = scales[:, 0, None, None], scales[:, 1, None, None]
-    return replace(plan, window=((plan.window.astype(np.float64) - offset) / scale).astype(np.float32))
+    others = tuple(in_stored_units(view, scales) for view in plan.other_views)
+    window = ((plan.window.astype(np.float64) - offset) / scale).astype(np.float32)
+    return replace(plan, window=window, other_views=others)
+
+
+def box_matrices(plan: BatchPlan) -> np.ndarray:
+    """Zoom, flip and warp of a plan as one map: voxel centre of the output -> voxel centre of the box.
+
+    All keep the half-voxel convention (the corner of the first voxel is 0), so a flip is x -> n - x.
+
+    Returns:
+        (B, 3, 4) float64, A|t in (z, y, x): index_in + 0.5 = A (index_out + 0.5) + t.
+    """
+    matrices = np.tile(np.eye(3, 4), (plan.batch_size, 1, 1)) if plan.warp is None else plan.warp.astype(np.float64)
+    matrices = matrices * np.where(plan.flip, -1.0, 1.0)[:, :, None]
+    matrices[:, :, 3] += np.where(plan.flip, np.asarray(plan.crop_shape, np.float64), 0.0)
+    if plan.zoom is not None:
+        matrices *= plan.zoom[:, :, :1]
+        matrices[:, :, 3] += plan.zoom[:, :, 1]
+    return matrices

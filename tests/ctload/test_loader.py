@@ -80,7 +80,7 @@ def executed(store: Store, plan: BatchPlan, ids: list[str], channels: tuple[str,
         for channel, array in enumerate(channels):
             slot[at, channel] = store.read(ids[row], box, array=array)
     spec = PipelineSpec(plan.batch_size, len(channels), plan.window.shape[1], FILL, True, True, True)
-    return open_reference(spec).execute(slot, plan)
+    return open_reference(spec).execute(list(slot), plan)
 
 
 # ---- what is delivered

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,8 @@ class LoggingReader:
 
     def start(self, pending: PendingBatch) -> None:
         self.log.append(f"start {pending.plan.step}")
-        pending.voxels[:] = pending.plan.step
+        for voxels in pending.slot.voxels:
+            voxels[:] = pending.plan.step
 
     def finish(self, pending: PendingBatch) -> ReadBatch:
         self.log.append(f"finish {pending.plan.step}")
@@ -48,9 +49,9 @@ class LoggingPipeline(ReferencePipeline):
         super().__init__(spec)
         self.log = log
 
-    def execute(self, slot: np.ndarray, plan: BatchPlan) -> Any:
+    def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
         self.log.append(f"execute {plan.step}")
-        return set(slot.ravel().tolist())
+        return {value for voxels in slot for value in voxels.ravel().tolist()}
 
 
 def plans(num: int) -> Iterator[BatchPlan]:
@@ -59,7 +60,7 @@ def plans(num: int) -> Iterator[BatchPlan]:
 
 def prefetcher_of(num: int, *, num_slots: int, log: list[str], **replaced: Any) -> tuple[Prefetcher, SlotRing]:
     pipeline = replaced.pop("pipeline", LoggingPipeline(spec_of(plain_plan(1, SHAPE)), log))
-    ring = SlotRing(pipeline.allocate, num_slots=num_slots, num_voxels=24, poison=True)
+    ring = SlotRing(pipeline.allocate, num_slots=num_slots, max_batch=1, num_voxels=24, poison=True)
     options: dict[str, Any] = {"reader": LoggingReader(log), "plans": plans(num), "to_stored": lambda plan: plan}
     options.update(replaced)
     return Prefetcher(**options, ring=ring, num_channels=1, pipeline=pipeline), ring
@@ -68,7 +69,7 @@ def prefetcher_of(num: int, *, num_slots: int, log: list[str], **replaced: Any) 
 @pytest.mark.parametrize("num_slots", [1, 2, 5])
 def test_batches_come_in_order_each_from_its_own_slot(num_slots: int) -> None:
     prefetcher, ring = prefetcher_of(20, num_slots=num_slots, log=[])
-    got = [(executed.read.plan.step, executed.volume) for executed in prefetcher]
+    got = [(executed.read.plan.step, executed.volumes[0]) for executed in prefetcher]
     assert got == [(step, {step}) for step in range(20)]
     assert ring.num_free == num_slots
     assert list(prefetcher) == []
@@ -148,11 +149,11 @@ def test_an_error_comes_after_the_batches_before_it_and_frees_all_slots(where: s
 
 
 def test_a_slot_in_use_is_never_taken_and_never_released_twice() -> None:
-    ring = SlotRing(lambda n: np.zeros(n, np.int16), num_slots=1, num_voxels=24)
-    slot = ring.take((1, 1, *SHAPE))
+    ring = SlotRing(lambda n: np.zeros(n, np.int16), num_slots=1, max_batch=1, num_voxels=24)
+    slot = ring.take([(1, *SHAPE)])
     assert not ring.has_free
     with pytest.raises(AssertionError, match="taken while reading"):
-        slot.begin_reading((1, 1, *SHAPE))
+        slot.begin_reading([(1, *SHAPE)])
     slot.begin_executing()
     with pytest.raises(AssertionError, match="executed while executing"):
         slot.begin_executing()
@@ -164,10 +165,10 @@ def test_a_slot_in_use_is_never_taken_and_never_released_twice() -> None:
 
 
 def test_a_poisoned_ring_overwrites_what_it_gets_back() -> None:
-    ring = SlotRing(lambda n: np.zeros(n, np.int16), num_slots=1, num_voxels=24, poison=True)
-    slot = ring.take((1, 1, *SHAPE))
-    kept = slot.voxels
-    slot.voxels[:] = 7
+    ring = SlotRing(lambda n: np.zeros(n, np.int16), num_slots=1, max_batch=1, num_voxels=24, poison=True)
+    slot = ring.take([(1, *SHAPE)])
+    kept = slot.voxels[0]
+    kept[:] = 7
     ring.release(slot)
     assert (kept == POISON).all()
 
@@ -204,7 +205,8 @@ def test_a_slot_released_before_it_is_executed_shows(
 
     def finish_and_poison(self: BatchReader, pending: PendingBatch) -> ReadBatch:
         read = finish(self, pending)
-        pending.voxels[:] = POISON  # what a release here would do
+        for voxels in pending.slot.voxels:
+            voxels[:] = POISON  # what a release here would do
         return read
 
     monkeypatch.setattr(BatchReader, "finish", finish_and_poison)
@@ -216,11 +218,11 @@ def test_a_pipeline_that_reads_its_slot_after_it_returned_shows(store: Store, mo
     execute = ReferencePipeline.execute
     late: list[Any] = []
 
-    def execute_late(self: ReferencePipeline, slot: np.ndarray, plan: BatchPlan) -> np.ndarray:
+    def execute_late(self: ReferencePipeline, slot: Sequence[np.ndarray], plan: BatchPlan) -> np.ndarray:
         """Return at once and fill the batch at the next call, as an asynchronous pipeline might."""
         for arguments, out in late:
             out[:] = execute(self, *arguments)
-        out = np.zeros((*slot.shape[:1], 1, *slot.shape[2:]), np.float32)
+        out = np.zeros((len(slot), 1, *plan.crop_shape), np.float32)
         late[:] = [((slot, plan), out)]
         return out
 
