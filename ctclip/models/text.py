@@ -4,7 +4,7 @@ Enter: token ids (B, N). Leaves: features (B, E), not normalised. What makes the
 encoder's configuration, the tokenizer) is a folder of text files, written once per run by `write_text_folder` and
 kept in every checkpoint, so that a checkpoint needs no network and no name that may change. Weights are read from
 safetensors, or by torch.load(weights_only=True) inside transformers where a model has no other; no code of a
-model's repository is run.
+model's repository is run. A Longformer runs as banded attention (ctclip/models/longformer.py).
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,21 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import WordPiece
 from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    LongformerConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from ctclip.config import TextConfig
 from ctclip.errors import ConfigError
+from ctclip.models.longformer import UNUSED_PARTS, Longformer, from_hugging_face
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# Parts of encoders that the first token's last hidden state does not depend on; without gradient they stay frozen.
-UNUSED_PARTS = ("pooler.", "_global.")
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,12 @@ class TextEncoder(nn.Module):
         pooling: "first" token or "mean" over the tokens that are there.
     """
 
-    def __init__(self, encoder: PreTrainedModel, *, embedding_dim: int, pooling: str) -> None:
+    def __init__(self, encoder: PreTrainedModel | Longformer, *, embedding_dim: int, pooling: str) -> None:
         super().__init__()
         self.is_mean = pooling == "mean"
         self.text_encoder = encoder
         self.linear_layer = nn.Linear(encoder.config.hidden_size, embedding_dim)
-        for name, parameter in encoder.named_parameters():
+        for name, parameter in encoder.named_parameters():  # what features do not depend on gets no gradient
             if any(part in name for part in UNUSED_PARTS):
                 parameter.requires_grad_(False)
 
@@ -134,8 +141,10 @@ def build_text_encoder(folder: Path, config: TextConfig, *, embedding_dim: int, 
         encoder = _from_name(AutoModel, config.name)
     else:
         encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
-    # float32 parameters whatever the file holds: autocast casts where it should.
-    return TextEncoder(encoder.float(), embedding_dim=embedding_dim, pooling=config.pooling)
+    encoder = encoder.float()  # whatever the file holds: autocast casts where it should
+    if isinstance(encoder.config, LongformerConfig):
+        encoder, _ = from_hugging_face(encoder)
+    return TextEncoder(encoder, embedding_dim=embedding_dim, pooling=config.pooling)
 
 
 def train_vocabulary(texts: Iterable[str], *, size: int) -> list[str]:
