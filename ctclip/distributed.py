@@ -86,8 +86,14 @@ def gather_features(features: Features, world: World) -> Features:
     """
     if world.size == 1:
         return features
-    image, text = _GatherRows.apply(features.image, world), _GatherRows.apply(features.text, world)
-    return Features(image, text, features.logit_scale)
+    return Features(gather_rows(features.image, world), gather_rows(features.text, world), features.logit_scale)
+
+
+def gather_rows(rows: Tensor, world: World) -> Tensor:
+    """Rows (N, ...) of the global batch, in its order, on every rank; as many on each. Their gradient, where they
+    have one, is that of `gather_features`.
+    """
+    return rows if world.size == 1 else _GatherRows.apply(rows, world)
 
 
 class _GatherRows(torch.autograd.Function):
