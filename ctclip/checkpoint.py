@@ -4,15 +4,14 @@
     checkpoint.json         configuration, step, loader state, environment, and the digest of every other file
     model.safetensors       weights and buffers
     optimizer.safetensors   moments of the optimizer
+    average.safetensors     average of the weights, where the run keeps one
     text/                   configuration and tokenizer of the text tower
 
 There is no pickle in it and none is read. Random numbers need no state: every draw is a function of (seed, step).
-A folder is written under another name, made durable, and renamed, so that a kill leaves the one before.
+Reading is here, writing in checkpoint_writer.py.
 """
 
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,18 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ctclip.config import TrainConfig
-from ctclip.config_json import differences, from_json, to_json
+from ctclip.config_json import differences, from_json
 from ctclip.errors import CheckpointError, ConfigError
 from ctload.digests import digest_source
-from ctload.durable import sync_folder, sync_tree
 
 FORMAT = "ctclip-checkpoint"
 VERSION = 1
-HEADER, WEIGHTS, MOMENTS, TEXT = "checkpoint.json", "model.safetensors", "optimizer.safetensors", "text"
+HEADER, TEXT = "checkpoint.json", "text"
+WEIGHTS, MOMENTS, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Checkpoint:
         environment: What the last bits depend on besides the configuration: device, compile mode, threads, ...
         loader_state: For Loader.load_state_dict.
         digest: Covers every file; the identity of these weights.
+        num_skipped: Steps of the run that were not finite.
     """
 
     path: Path
@@ -55,6 +55,12 @@ class Checkpoint:
     environment: dict[str, Any]
     loader_state: dict[str, Any]
     digest: str
+    num_skipped: int = 0
+
+    @property
+    def has_average(self) -> bool:
+        """Whether an average of the weights was kept; it is what gets evaluated."""
+        return (self.path / AVERAGE).is_file()
 
     @property
     def text_folder(self) -> Path:
@@ -62,64 +68,9 @@ class Checkpoint:
         return self.path / TEXT
 
 
-def save_checkpoint(
-    run: Path,
-    *,
-    step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    num_channels: int,
-    environment: dict[str, Any],
-    loader_state: dict[str, Any],
-) -> Path:
-    """Write the checkpoint of `step` below `run`, whole or not at all, and drop the oldest beyond keep_checkpoints.
-
-    Args:
-        run: Folder of the run; its text/ is copied into the checkpoint.
-        step: Optimizer steps done.
-        model: The dual encoder itself, without wrappers.
-        optimizer: Over the model's parameters.
-        config: Of the run.
-        num_channels: C of the volumes.
-        environment: See Checkpoint.
-        loader_state: Loader.state_dict() after this step.
-
-    Returns:
-        The checkpoint's folder.
-
-    Raises:
-        CheckpointError: The disk is full or read-only; the checkpoints before are untouched.
-    """
-    root = run / "checkpoints"
-    target = root / f"step-{step:08d}"
-    beside = root / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    body = {
-        "format": FORMAT, "version": VERSION, "step": step, "num_channels": num_channels,
-        "config": json.loads(to_json(config)), "environment": environment, "loader": loader_state,
-    }  # fmt: skip
-    try:
-        _sweep(root)
-        shutil.copytree(run / TEXT, beside / TEXT)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, beside / WEIGHTS)
-        save_file(_moments(optimizer), beside / MOMENTS)
-        _write_header(beside, body)
-        sync_tree(beside)
-        if target.exists():  # the same step of a run that was sent back to an earlier checkpoint
-            _discard(target)
-        beside.rename(target)
-        sync_folder(root)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise CheckpointError(f"cannot be written ({error}); free space or rights, then resume", path=target) from error
-    for old in _step_folders(root)[: -config.keep_checkpoints]:
-        _discard(old)
-    return target
-
-
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint of a run, or None."""
-    folders = _step_folders(run / "checkpoints")
+    folders = step_folders(run / "checkpoints")
     return folders[-1] if folders else None
 
 
@@ -151,17 +102,49 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except ConfigError as error:
         raise CheckpointError(f"its configuration is not of this version: {error.message}", path=path) from error
     return Checkpoint(
-        path, config, body["step"], body["num_channels"], body["environment"], body["loader"], body["digest"]
+        path,
+        config,
+        body["step"],
+        body["num_channels"],
+        body["environment"],
+        body["loader"],
+        body["digest"],
+        body.get("num_skipped", 0),
     )
 
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Copy the checkpoint's weights into a model of the same architecture.
+    """Copy what is to be evaluated into a model of the same architecture: the average of the weights where the run
+    keeps one, else the last ones.
 
     Raises:
         CheckpointError: Names or shapes differ.
     """
     weights = _load_tensors(checkpoint.path / WEIGHTS)
+    if checkpoint.has_average:
+        weights |= load_average(checkpoint)
+    _load_state(checkpoint, model, weights)
+
+
+def load_last_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Copy the weights that training goes on from.
+
+    Raises:
+        CheckpointError: Names or shapes differ.
+    """
+    _load_state(checkpoint, model, _load_tensors(checkpoint.path / WEIGHTS))
+
+
+def load_average(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The average of the weights, by name.
+
+    Raises:
+        CheckpointError: The run kept none.
+    """
+    return _load_tensors(checkpoint.path / AVERAGE)
+
+
+def _load_state(checkpoint: Checkpoint, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -218,15 +201,6 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's tensors as "<number of the parameter>.<key>"."""
-    return {
-        f"{number}.{key}": value.contiguous()
-        for number, parameter in enumerate(_parameters(optimizer))
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
@@ -234,7 +208,8 @@ def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"cannot be read: {error}", path=path) from error
 
 
-def _write_header(folder: Path, body: dict[str, Any]) -> None:
+def write_header(folder: Path, body: dict[str, Any]) -> None:
+    """Write checkpoint.json last: the body and the digest of every other file in the folder."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     body["files"] = {name: digest_source(folder / name) for name in files}
     body["digest"] = _digest(body)
@@ -275,19 +250,6 @@ def _check_files(folder: Path, files: dict[str, str]) -> None:
             raise CheckpointError(f"is not what was written: its digest differs. {_WAY_OUT}", path=path)
 
 
-def _step_folders(root: Path) -> list[Path]:
+def step_folders(root: Path) -> list[Path]:
+    """Whole checkpoints below a folder, oldest first."""
     return sorted(path for path in root.glob("step-*") if path.is_dir())
-
-
-def _discard(folder: Path) -> None:
-    """Rename, then remove: a kill in between leaves no half checkpoint under a checkpoint's name."""
-    gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    folder.rename(gone)
-    shutil.rmtree(gone)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what a kill left."""
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob(".step-*.tmp"):
-        shutil.rmtree(left)

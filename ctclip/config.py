@@ -149,8 +149,24 @@ class TrainConfig:
     """torch.compile. auto: on for CUDA, off on the CPU, where a minute of compiling pays after about 250 steps."""
     threads: int = 0
     """CPU threads of torch; 0 leaves them as they are. Recorded, since results depend on it in the last bits."""
+    micro_batch: int | Literal["off", "auto"] = "off"
+    """Studies of one forward pass; the gradient is that of the whole batch (gradient cache: one more forward pass
+    for less memory). off: a rank's whole part. auto: the largest that fits, found at the start and kept on resume."""
+    bn_group: int = 0
+    """Studies that share batch-norm statistics. 0: those of one forward pass. A result does not depend on the
+    number of ranks where this is given; checked on resume."""
+    ema_decay: float = 0.0
+    """Decay of the average of the weights that is evaluated in their place, such as 0.999; 0: none is kept."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do after a step whose loss or gradient is not finite (it never changes the weights): stop, naming the
+    studies, or warn, count and go on, for up to 10 such steps in a row."""
+    activation_budget: float = 1.0
+    """Share of the image tower's activations that compiled code may keep, 0 to 1; the rest is computed again in the
+    backward pass. Below 1 it needs torch.compile."""
+    profile_steps: int = 0
+    """Steps that torch.profiler records into RUN/profile, after 5 steps of warming up; 0: none."""
     checkpoint_every: int = 200
-    """Steps between checkpoints; one more is written at the end and on SIGTERM."""
+    """Steps between checkpoints; one more is written at the end, on SIGTERM and on SIGUSR1 (which goes on)."""
     keep_checkpoints: int = 2
     """Checkpoints that are kept."""
     log_every: int = 10
@@ -170,7 +186,7 @@ PRESETS: dict[str, TrainConfig] = {
         data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
         model=ModelConfig(ImageConfig(), TextConfig(pooling="mean"), embedding_dim=128, logit_scale=2.3),
     ),
-    "small": TrainConfig(
+    "merlin-small": TrainConfig(
         data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
         model=ModelConfig(_SMALL_IMAGE, _SMALL_TEXT, embedding_dim=256, logit_scale=2.3),
         optim=OptimConfig(learning_rate=5e-4, warmup_steps=500),
@@ -187,6 +203,9 @@ PRESETS: dict[str, TrainConfig] = {
 }
 
 
+OLD_PRESET_NAMES = {"small": "merlin-small"}
+
+
 def preset(name: str, **changes: object) -> TrainConfig:
     """A preset with some of its top-level fields replaced.
 
@@ -197,6 +216,7 @@ def preset(name: str, **changes: object) -> TrainConfig:
         >>> preset("tiny", steps=500).steps
         500
     """
+    name = OLD_PRESET_NAMES.get(name, name)
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)  # pyright: ignore[reportArgumentType]
@@ -217,6 +237,16 @@ def check_config(config: TrainConfig) -> None:
     for name, value in at_least_one.items():
         if value < 1:
             raise ConfigError(f"{name}={value} must be at least 1")
+    at_least_zero = {"bn_group": config.bn_group, "profile_steps": config.profile_steps, "threads": config.threads}
+    for name, value in at_least_zero.items():
+        if value < 0:
+            raise ConfigError(f"{name}={value} must not be negative; 0 is its default")
+    if isinstance(config.micro_batch, int) and config.micro_batch < 1:
+        raise ConfigError(f"micro_batch={config.micro_batch} must be at least 1, or off, or auto")
+    if not 0 <= config.ema_decay < 1:
+        raise ConfigError(f"ema_decay={config.ema_decay} must be below 1, such as 0.999; 0 keeps no average")
+    if not 0 <= config.activation_budget <= 1:
+        raise ConfigError(f"activation_budget={config.activation_budget} is a share, from 0 to 1")
     if not data.windows_hu:
         raise ConfigError("data.windows_hu is empty; give at least one (low, high), as (-1000, 1000)")
     unknown = sorted(set(data.quotas) - {"normal", "abnormal"})

@@ -84,8 +84,13 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
 def _decode_union(value: Any, arguments: tuple, where: str) -> Any:
     if value is None and type(None) in arguments:
         return None
-    (other,) = (argument for argument in arguments if argument is not type(None))
-    return _decode(value, other, where)
+    others = [argument for argument in arguments if argument is not type(None)]
+    for other in others[:-1]:
+        try:
+            return _decode(value, other, where)
+        except ConfigError:
+            continue
+    return _decode(value, others[-1], where)
 
 
 def _decode_tuple(value: Any, arguments: tuple, where: str) -> tuple:

@@ -130,8 +130,10 @@ def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader
 
 
 def loader_device(pipeline: str, device: torch.device) -> str:
-    """Where batches are made: on the GPU where DALI and CuPy can, else on the CPU."""
-    return "cuda" if device.type == "cuda" and pipeline == "dali" and _is_installed("cupy") else "cpu"
+    """Where batches are made: on the same GPU where DALI and CuPy can, else on the CPU."""
+    if device.type != "cuda" or pipeline != "dali" or not _is_installed("cupy"):
+        return "cpu"
+    return f"cuda:{device.index or 0}"
 
 
 def threads_per_rank() -> int:

@@ -124,3 +124,21 @@ def wait_for_all(world: World) -> None:
     """Return when every rank has come here."""
     if world.size > 1:
         dist.barrier()
+
+
+def gather_studies(study: tuple[str, ...], world: World) -> tuple[str, ...]:
+    """Study ids of the global batch, in its order, on every rank; each calls it with its own part."""
+    if world.size == 1:
+        return study
+    parts: list[tuple[str, ...]] = [() for _ in range(world.size)]
+    dist.all_gather_object(parts, study)
+    return tuple(name for part in parts for name in part)
+
+
+def smallest(number: int, world: World) -> int:
+    """The smallest of all ranks' numbers, on every rank."""
+    if world.size == 1:
+        return number
+    votes = torch.tensor(number, device=world.device)
+    dist.all_reduce(votes, op=dist.ReduceOp.MIN)
+    return int(votes.item())

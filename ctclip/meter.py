@@ -16,9 +16,21 @@ class Meter:
         first_step: Done before.
         batch_size: Studies per step, over all ranks.
         is_shown: Whether to draw the line; on a terminal every second, in a file every half minute.
+        flops_per_step: Operations of one step on this device, without what is computed twice; None where unknown.
+        ceiling: Operations per second that this device reaches at most.
     """
 
-    def __init__(self, *, steps: int, first_step: int, batch_size: int, is_shown: bool) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int,
+        first_step: int,
+        batch_size: int,
+        is_shown: bool,
+        flops_per_step: int | None = None,
+        ceiling: float = float("inf"),
+    ) -> None:
+        self._flops_per_step, self._ceiling = flops_per_step, ceiling
         self._batch_size = batch_size
         self._bar = tqdm(
             total=steps,
@@ -47,7 +59,8 @@ class Meter:
         self._bar.update()
 
     def take(self) -> dict[str, float]:
-        """Rates since the last call: studies_per_s, step_s, wait_share (0 to 1)."""
+        """Rates since the last call: studies_per_s, step_s, wait_share (0 to 1), and where operations are counted
+        tflops_per_s of this device and ceiling_share, their share of the measured ceiling."""
         now = time.perf_counter()
         elapsed = max(now - self._since, 1e-9)
         rates = {
@@ -55,12 +68,17 @@ class Meter:
             "step_s": elapsed / max(self._steps, 1),
             "wait_share": self._waited_s / elapsed,
         }
+        if self._flops_per_step is not None:
+            flops = self._flops_per_step * self._steps / elapsed
+            rates |= {"tflops_per_s": flops / 1e12, "ceiling_share": flops / self._ceiling}
         self._since, self._waited_s, self._steps = now, 0.0, 0
         return rates
 
-    def show(self, loss: float, rates: dict[str, float]) -> None:
+    def show(self, loss: float | None, rates: dict[str, float]) -> None:
+        """Put the mean loss (None: every step was skipped) and the rates behind the line."""
+        words = "no finite loss" if loss is None else f"loss {loss:.3f}"
         self._bar.set_postfix_str(
-            f"loss {loss:.3f}, {rates['studies_per_s']:.1f} studies/s, {rates['wait_share']:.0%} waiting for data",
+            f"{words}, {rates['studies_per_s']:.1f} studies/s, {rates['wait_share']:.0%} waiting for data",
             refresh=False,
         )
 

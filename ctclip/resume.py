@@ -6,34 +6,42 @@ from typing import Any
 
 import torch
 
+from ctclip.batch_shape import BatchShape
 from ctclip.checkpoint import Checkpoint, check_same_model, describe, latest_checkpoint, read_checkpoint
 from ctclip.config import TrainConfig
 from ctclip.config_json import differences
+from ctclip.distributed import World
 from ctclip.errors import CheckpointError, ConfigError
 
 # Fields that change no bit of a result, or whose effect is in the environment or in the loader's own state.
 FREE = frozenset(
     {"cohort", "store", "out", "checkpoint_every", "keep_checkpoints", "log_every", "allow_inexact_resume",
-     "device", "compile", "threads", "data.pipeline", "data.prefetch", "data.unpacked"}
+     "device", "compile", "threads", "data.pipeline", "data.prefetch", "data.unpacked",
+     "micro_batch", "bn_group", "profile_steps", "on_nonfinite"}
 )  # fmt: skip
+# What may change freely: the run stays the same but for the order of sums, hence for the last bits.
+ELASTIC = ("world_size", "micro_batch")
 
 
-def environment_of(device: torch.device, *, is_compiled: bool, pipeline: str, rank_batch: int) -> dict[str, Any]:
+def environment_of(world: World, shape: BatchShape, *, is_compiled: bool, pipeline: str) -> dict[str, Any]:
     """What the last bits depend on besides the configuration.
 
     Args:
-        device: Where training runs.
+        world: Where training runs.
+        shape: How a batch is cut.
         is_compiled: By torch.compile.
         pipeline: Which executes the plans.
-        rank_batch: Studies per rank: those that share batch-norm statistics.
     """
+    device = world.device
     is_cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else f"cpu {torch.backends.cpu.get_cpu_capability()}",
         "compile": is_compiled,
         "threads": 0 if is_cuda else torch.get_num_threads(),
         "pipeline": pipeline,
-        "rank_batch": rank_batch,
+        "world_size": world.size,
+        "micro_batch": shape.micro_batch,
+        "bn_group": shape.bn_group,
         "torch": torch.__version__,
     }
 
@@ -65,7 +73,7 @@ def check_resume(
     check_same_model(checkpoint, config, num_channels=num_channels)
     changes = {name: pair for name, pair in differences(checkpoint.config, config).items() if name not in FREE}
     before = checkpoint.environment
-    keys = sorted(set(before) | set(environment))
+    keys = sorted((set(before) | set(environment)) - set(ELASTIC))
     changes |= {k: (before.get(k), environment.get(k)) for k in keys if before.get(k) != environment.get(k)}
     if not changes:
         return
@@ -77,3 +85,10 @@ def check_resume(
             path=checkpoint.path,
         )
     warnings.warn(f"resuming inexactly, {reason}", stacklevel=2)
+
+
+def elastic_changes(checkpoint: Checkpoint, environment: dict[str, Any]) -> str:
+    """What differs and may: a line for the terminal, empty where nothing does."""
+    before = checkpoint.environment
+    changes = {k: (before.get(k), environment[k]) for k in ELASTIC if before.get(k) != environment[k]}
+    return f"  equal to the run so far but for rounding: {describe(changes)}" if changes else ""

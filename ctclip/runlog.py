@@ -4,6 +4,7 @@ runs/<name>/
     config.json     the whole configuration
     machine.json    versions, commit, cores, device
     metrics.jsonl   one line per logged step
+    skipped.jsonl   steps whose loss was not finite, with their studies; there is none where all were
     tensorboard/    the same numbers for TensorBoard, where it is installed
     text/           configuration and tokenizer of the text tower
     checkpoints/    step-00000200/, ... and the file `latest`
@@ -13,12 +14,14 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ctclip.loss_watch import SkippedStep
 from ctload.durable import replace_file
 
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "zarr", "tensorstore", "nvidia-dali-cuda130",
@@ -35,7 +38,9 @@ class RunLog:
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         self._path = folder / "metrics.jsonl"
-        _keep_lines_up_to(self._path, first_step)
+        self._skipped_path = folder / "skipped.jsonl"
+        for path in (self._path, self._skipped_path):
+            _keep_lines_up_to(path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = _open_board(folder / "tensorboard", first_step)
 
@@ -48,6 +53,11 @@ class RunLog:
         for name, value in metrics.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
+
+    def write_skipped(self, skipped: SkippedStep) -> None:
+        """One line of skipped.jsonl, written at once: it may be the last thing a run says."""
+        with self._skipped_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(skipped)) + "\n")
 
     def close(self) -> None:
         self._file.close()

@@ -3,14 +3,16 @@
 import json
 import pickle
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from ctclip.checkpoint import latest_checkpoint, load_model, load_optimizer, read_checkpoint, save_checkpoint
-from ctclip.config import PRESETS, TrainConfig
+from ctclip.checkpoint import latest_checkpoint, load_last_weights, load_model, load_optimizer, read_checkpoint
+from ctclip.checkpoint_writer import CheckpointWriter, take_snapshot, write_snapshot
+from ctclip.config import PRESETS
 from ctclip.errors import CheckpointError
 from ctclip.optim import make_optimizer
 
@@ -29,19 +31,23 @@ def do_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def save(run: Path, step: int, model, optimizer, config: TrainConfig = CONFIG) -> Path:
-    (run / "text").mkdir(parents=True, exist_ok=True)
-    (run / "text" / "config.json").write_text("{}")
-    return save_checkpoint(
-        run,
+def snapshot(step: int, model, optimizer, average=None):
+    return take_snapshot(
         step=step,
         model=model,
         optimizer=optimizer,
-        config=config,
+        average=average,
+        config=CONFIG,
         num_channels=2,
         environment={"threads": 1},
         loader_state={"epoch": 3, "fingerprints": {"crop": "x"}},
     )
+
+
+def save(run: Path, step: int, model, optimizer, average=None) -> Path:
+    (run / "text").mkdir(parents=True, exist_ok=True)
+    (run / "text" / "config.json").write_text("{}")
+    return write_snapshot(run, snapshot(step, model, optimizer, average))
 
 
 @pytest.fixture
@@ -167,3 +173,64 @@ def test_weights_of_another_architecture_are_refused(saved):
         load_optimizer(checkpoint, make_optimizer(wider, CONFIG.optim))
     with pytest.raises(CheckpointError, match="another model"):
         load_optimizer(checkpoint, make_optimizer(torch.nn.Linear(2, 2, bias=False), CONFIG.optim))
+
+
+def test_an_average_is_evaluated_and_training_goes_on_from_the_last_weights(tmp_path):
+    model = small_model()
+    optimizer = make_optimizer(model, CONFIG.optim)
+    do_step(model, optimizer)
+    average = {name: value + 1 for name, value in model.state_dict().items() if value.is_floating_point()}
+    checkpoint = read_checkpoint(save(tmp_path / "run", 5, model, optimizer, average))
+    assert checkpoint.has_average
+    evaluated, trained = small_model(seed=1), small_model(seed=2)
+    load_model(checkpoint, evaluated)
+    load_last_weights(checkpoint, trained)
+    for name, value in model.state_dict().items():
+        assert torch.equal(trained.state_dict()[name], value)
+        assert torch.equal(evaluated.state_dict()[name], average.get(name, value))
+
+
+def test_later_steps_do_not_reach_into_a_snapshot(tmp_path):
+    model = small_model()
+    optimizer = make_optimizer(model, CONFIG.optim)
+    do_step(model, optimizer)
+    wanted = {name: value.clone() for name, value in model.state_dict().items()}
+    taken = snapshot(1, model, optimizer)
+    do_step(model, optimizer)
+    (tmp_path / "run" / "text").mkdir(parents=True)
+    loaded = small_model(seed=1)
+    load_last_weights(read_checkpoint(write_snapshot(tmp_path / "run", taken)), loaded)
+    assert [name for name, value in loaded.state_dict().items() if not torch.equal(value, wanted[name])] == []
+
+
+def test_never_two_are_written_at_once_and_the_last_one_is_waited_for(tmp_path, monkeypatch):
+    running, most = [], []
+
+    def slow(run, taken):
+        running.append(taken.step)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(taken.step)
+        return run / str(taken.step)
+
+    monkeypatch.setattr("ctclip.checkpoint_writer.write_snapshot", slow)
+    model = small_model()
+    optimizer = make_optimizer(model, CONFIG.optim)
+    writer = CheckpointWriter(tmp_path)
+    assert writer.wait() is None
+    for step in (1, 2, 3):
+        writer.save(snapshot(step, model, optimizer))
+    assert writer.wait() == tmp_path / "3"
+    assert most == [1, 1, 1]
+
+
+def test_an_error_of_the_writing_thread_reaches_the_training_loop_once(tmp_path):
+    (tmp_path / "run" / "text").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints").write_text("in the way")
+    model = small_model()
+    writer = CheckpointWriter(tmp_path / "run")
+    writer.save(snapshot(1, model, make_optimizer(model, CONFIG.optim)))
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        writer.wait()
+    writer.check()
+    assert writer.wait() is None

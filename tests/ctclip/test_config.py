@@ -41,6 +41,7 @@ def test_every_kind_of_field_survives_json():
         (("data", "sampler"), "weighted", "data.sampler must be one of"),
         (("data", "windows_hu"), [[1, "x"]], "data.windows_hu must be a number"),
         (("data",), 3, "data must be a mapping"),
+        (("micro_batch",), "most", "micro_batch must be one of"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_is_refused_by_name(path, value, words):
@@ -63,6 +64,11 @@ def test_text_that_is_no_json_is_refused():
     "changes",
     [
         {"steps": 0},
+        {"micro_batch": 0},
+        {"bn_group": -1},
+        {"ema_decay": 1.0},
+        {"activation_budget": 1.5},
+        {"profile_steps": -1},
         {"checkpoint_every": 0},
         {"data": DataConfig(batch_size=0)},
         {"data": DataConfig(windows_hu=())},
@@ -84,5 +90,15 @@ def test_differences_name_the_fields():
 
 
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(ConfigError, match="tiny, small, merlin"):
+    with pytest.raises(ConfigError, match="tiny, merlin-small, merlin"):
         preset("huge")
+
+
+@pytest.mark.parametrize("value", ["off", "auto", 4])
+def test_a_field_of_two_types_survives_json(value):
+    config = preset("tiny", micro_batch=value)
+    assert from_json(to_json(config), TrainConfig) == config
+
+
+def test_the_former_name_of_a_preset_still_works():
+    assert preset("small") == PRESETS["merlin-small"]

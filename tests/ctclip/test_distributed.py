@@ -69,7 +69,7 @@ def test_two_ranks_train_as_one_process_draws_and_resume_exactly(made, tmp_path,
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, wanted[name], rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
 
-    with pytest.raises(CheckpointError, match="rank_batch: 4 in the checkpoint, now 8"):
+    with pytest.raises(CheckpointError, match="bn_group: 4 in the checkpoint, now 8"):
         train(replace(config, steps=5), cohort=cohort, is_quiet=True)
 
 

@@ -78,7 +78,7 @@ def test_exchanging_the_kernels_last_two_axes_exchanges_y_and_x_of_the_volume():
     torch.testing.assert_close(tower(volume), wanted)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small"])
+@pytest.mark.parametrize("name", ["tiny", "merlin-small"])
 def test_presets_give_one_feature_per_study_and_keep_channels_last(name):
     config = PRESETS[name].model
     tower = InflatedResNet(config.image, num_channels=2, embedding_dim=config.embedding_dim)
