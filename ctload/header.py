@@ -26,6 +26,9 @@ class NamedPreset(Protocol):
     def hash(self) -> str: ...
 
 
+_PRESET_KINDS = {"name": str, "hash": str, "fields": dict}
+
+
 @dataclass(frozen=True)
 class StoreHeader:
     """Contents of ctload.json.
@@ -75,6 +78,8 @@ def read_header(root: Path) -> StoreHeader:
             f"no ctload store here, {layout.HEADER} is missing; make one with `ctload pack SOURCE --out STORE`",
             path=root,
         ) from error
+    except OSError as error:
+        raise StoreFormatError(f"the header cannot be read ({error}); see to rights and mounts", path=path) from error
     return _decode(content, path)
 
 
@@ -86,7 +91,7 @@ def _decode(content: bytes, path: Path) -> StoreHeader:
     try:
         fields = json.loads(content)
         version = fields["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged from error
     if isinstance(version, int) and version > layout.FORMAT_VERSION:
         raise StoreFormatError(
@@ -97,7 +102,25 @@ def _decode(content: bytes, path: Path) -> StoreHeader:
     checksum = fields.pop("checksum", None)
     if checksum is None or _encode(fields) != content:
         raise damaged
+    if not _is_header(fields):
+        raise StoreFormatError(
+            f"its fields are not those of format version {layout.FORMAT_VERSION}; another program wrote this file: "
+            "restore it from a copy, or pack the sources again",
+            path=path,
+        )
     return StoreHeader(**{**fields, "manifest_digests": tuple(fields["manifest_digests"])})
+
+
+def _is_header(fields: dict[str, Any]) -> bool:
+    """Whether these are the fields of a StoreHeader, each of its type."""
+    kinds = {"uuid": str, "preset": dict, "profile": str, "manifest_digests": list, "num_studies": int}
+    kinds["format_version"] = int
+    return (
+        fields.keys() == kinds.keys()
+        and all(type(fields[name]) is kind for name, kind in kinds.items())
+        and all(type(fields["preset"].get(name)) is kind for name, kind in _PRESET_KINDS.items())
+        and all(type(digest) is str for digest in fields["manifest_digests"])
+    )
 
 
 def _encode(fields: dict[str, Any]) -> bytes:

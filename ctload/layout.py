@@ -81,6 +81,11 @@ def metadata_above(array: str) -> list[str]:
     return ["/".join((*parts[:depth], METADATA)) for depth in range(len(parts) + 1)]
 
 
+def shape_of(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(D, H, W) of a study in voxels, from its row of the manifest."""
+    return (row["depth"], row["height"], row["width"])
+
+
 def metadata_digests(row: Mapping[str, Any]) -> dict[str, str]:
     """Digest of each zarr.json of a study by its name, from the study's row of the manifest."""
     return dict(zip(metadata_files(row["channels"], row["labels"]), row["metadata_digests"], strict=True))

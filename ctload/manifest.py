@@ -49,6 +49,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+# A volume of nothing but air is 160 times (lz4) to 2400 times (zstd) smaller in a store; beyond this, no volume is.
+MAX_RATIO = 1 << 16
+
 
 class Studies:
     """Rows of a manifest, in a fixed order, with what was joined to them. Immutable.
@@ -195,11 +198,13 @@ class Studies:
 
 
 def check_manifest(table: pa.Table, *, path: str) -> None:
-    """Check a table against SCHEMA and the rule of one row per study.
+    """Check a table against SCHEMA, the rule of one row per study, and what each row needs for its files to be found.
 
     Raises:
-        ManifestError: A missing column, a wrong type, a null or a duplicate study id.
+        ManifestError: A missing column, a wrong type, a null, a duplicate study id, or a row that describes no study.
     """
+    if len(set(table.column_names)) != len(table.column_names):
+        raise ManifestError("a column name stands twice; repack the store", path=path)
     for field in SCHEMA:
         if field.name not in table.column_names:
             raise ManifestError(f"column {field.name!r} is missing; repack the store", path=path)
@@ -208,9 +213,48 @@ def check_manifest(table: pa.Table, *, path: str) -> None:
                 f"column {field.name!r} holds {table.schema.field(field.name).type}, needs {field.type}",
                 path=path,
             )
+        column = table[field.name]
+        parts = pc.call_function("list_flatten", [column]) if pa.types.is_list(field.type) else column
+        if column.null_count or parts.null_count:
+            raise ManifestError(f"column {field.name!r} has nulls; repack the store", path=path)
+    _check_rows(table, path)
     ids = table["study"].to_pylist()
-    if None in ids:
-        raise ManifestError("a row has no study id", path=path)
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise ManifestError("this study id stands twice in the manifest", study=twice, path=path)
+
+
+def _check_rows(table: pa.Table, path: str) -> None:
+    """Refuse rows whose numbers no stored study has."""
+    columns = {name: table[name].to_numpy() for name in ("depth", "height", "width", "stored_bytes", "scale", "offset")}
+    num_voxels = np.ones(table.num_rows)
+    wrong = ~(np.isfinite(columns["scale"]) & (columns["scale"] != 0) & np.isfinite(columns["offset"]))
+    for name in ("depth", "height", "width"):
+        wrong |= columns[name] < 1
+        num_voxels *= columns[name]
+    wrong |= 2 * num_voxels > MAX_RATIO * np.maximum(columns["stored_bytes"], 0)
+    for axis in "zyx":
+        spacing_mm = table[f"spacing_{axis}_mm"].to_numpy()
+        wrong |= ~(np.isfinite(spacing_mm) & (spacing_mm > 0))
+    for name in ("affine", "source_affine"):
+        wrong |= _lengths(table, name) != 16
+        values = pc.call_function("list_flatten", [table[name]]).to_numpy()
+        if not np.isfinite(values).all():
+            raise ManifestError(f"column {name!r} has values that are no numbers; repack the store", path=path)
+    wrong |= _lengths(table, "channels") < 1
+    # One zarr.json for the group and each array; label maps have a group of their own each, and one for all.
+    num_labels = _lengths(table, "labels")
+    num_files = 1 + _lengths(table, "channels") + 2 * num_labels + (num_labels > 0)
+    wrong |= _lengths(table, "metadata_digests") != num_files
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ManifestError(
+            "its shape, spacing, affine, scale, channels or digests are none that a stored study has; repack the store",
+            study=table["study"][row].as_py(),
+            path=path,
+        )
+
+
+def _lengths(table: pa.Table, name: str) -> np.ndarray:
+    """(N,) entries of each row of a list column."""
+    return pc.call_function("list_value_length", [table[name]]).to_numpy()

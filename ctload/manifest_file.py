@@ -46,6 +46,8 @@ def read_manifest(root: Path, header: StoreHeader) -> pa.Table:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise MissingChunkError("the manifest is gone; pack into this store again to rebuild it", path=path) from error
+    except OSError as error:
+        raise ManifestError(f"the manifest cannot be read ({error}); see to rights and mounts", path=path) from error
     if xxhash.xxh3_128_hexdigest(content) not in header.manifest_digests:
         raise ChecksumError(
             "the manifest was damaged after it was written; pack into this store again to rebuild it from the journal",

@@ -5,8 +5,9 @@ Here a missing chunk is an error, each chunk has a crc32c, and the shard's size 
 metadata before anything is decoded.
 """
 
+import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import tensorstore
 import xxhash
 
 from ctload import layout
-from ctload.errors import ChecksumError, CtloadError, MissingChunkError
+from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, Triple
 from ctload.volume_file import shard_ending
 
 # What tensorstore puts in front of its messages when bytes are not what the metadata says.
 _DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "INVALID_ARGUMENT")
+_DTYPES = ("int16", "uint8", "uint16")
 _REMEDY = "remove the study's folder and pack its source again, or restore the folder from a copy"
 
 
@@ -90,7 +92,13 @@ class PendingRead:
 
 
 def open_array(
-    folder: Path, study: str, array: str, *, digests: Mapping[str, str], context: tensorstore.Context
+    folder: Path,
+    study: str,
+    array: str,
+    *,
+    shape: Sequence[int],
+    digests: Mapping[str, str],
+    context: tensorstore.Context,
 ) -> StoredArray:
     """Open an array of a study after its metadata were found to be what was written.
 
@@ -98,30 +106,43 @@ def open_array(
         folder: The study's folder.
         study: Its id.
         array: "0", another channel, or "labels/<name>".
+        shape: (D, H, W) in voxels, as the manifest has it.
         digests: xxh3_128 of the study's zarr.json files by their names relative to `folder`.
         context: As `reader_context` gives it.
 
     Raises:
         ChecksumError: A zarr.json is not what was written.
         MissingChunkError: It is gone.
+        StoreFormatError: It is what was written, and no array of this format version.
     """
+    described = [read_metadata(folder, name, study, digests) for name in layout.metadata_above(array)][-1]
     path = folder / layout.array_folder(array)
     try:
-        described = [read_metadata(folder, name, study, digests) for name in layout.metadata_above(array)][-1]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingChunkError(f"this file is gone; {_REMEDY}", study=study, path=error.filename) from error
-    depth, height, width = described["shape"]
-    facts = described["attributes"]["ctload"]
-    return StoredArray(
+        depth, height, width = (int(size) for size in described["shape"])
+        facts = described["attributes"]["ctload"]
+        stored = StoredArray(
+            study=study,
+            array=array,
+            shard=folder / layout.shard_file(array),
+            shape=(depth, height, width),
+            fill_value=int(described["fill_value"]),
+            shard_bytes=int(facts["shard_bytes"]),
+            shard_tail=str(facts["shard_tail"]),
+            voxel_digest=str(facts["voxel_digest"]),
+            handle=open_shard(path, context),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # ValueError is tensorstore's too
+        raise _no_array(f"{type(error).__name__}: {error}", study, path) from error
+    if stored.shape != tuple(shape) or stored.handle.shape != stored.shape or stored.handle.dtype.name not in _DTYPES:
+        raise _no_array(f"it has {stored.handle.dtype.name} {stored.shape}, not {tuple(shape)}", study, path)
+    return stored
+
+
+def _no_array(why: str, study: str, path: Path) -> StoreFormatError:
+    return StoreFormatError(
+        f"this is no array of format version {layout.FORMAT_VERSION} ({why}); {_REMEDY}",
         study=study,
-        array=array,
-        shard=folder / layout.shard_file(array),
-        shape=(depth, height, width),
-        fill_value=int(described["fill_value"]),
-        shard_bytes=facts["shard_bytes"],
-        shard_tail=facts["shard_tail"],
-        voxel_digest=facts["voxel_digest"],
-        handle=open_shard(path, context),
+        path=path / layout.METADATA,
     )
 
 
@@ -129,13 +150,32 @@ def read_metadata(folder: Path, name: str, study: str, digests: Mapping[str, str
     """A zarr.json of a study, held against its digest.
 
     Raises:
-        FileNotFoundError: It is gone.
+        MissingChunkError: It is gone.
         ChecksumError: It is not what was written.
+        StoreFormatError: It is what was written, and no JSON object.
     """
-    content = (folder / name).read_bytes()
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(error, study, folder / name) from error
     if xxhash.xxh3_128_hexdigest(content) != digests[name]:
         raise ChecksumError(f"this metadata was damaged or exchanged; {_REMEDY}", study=study, path=folder / name)
-    return json.loads(content)
+    try:
+        described = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _no_array(f"{type(error).__name__}: {error}", study, (folder / name).parent) from error
+    if not isinstance(described, dict):
+        raise _no_array("no JSON object", study, (folder / name).parent)
+    return described
+
+
+def _unreadable(error: OSError, study: str, path: Path) -> CtloadError:
+    """The typed error for what a file system raised: gone and damaged are one study's matter, all else is not."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingChunkError(f"this file is gone; {_REMEDY}", study=study, path=path)
+    if isinstance(error, IsADirectoryError) or error.errno == errno.EIO:
+        return ChecksumError(f"the disk does not give this file back ({error}); {_REMEDY}", study=study, path=path)
+    return CtloadError(f"cannot be read ({error}); see to rights and mounts", study=study, path=path)
 
 
 def open_shard(folder: Path, context: tensorstore.Context) -> tensorstore.TensorStore:
@@ -159,6 +199,8 @@ def check_shard(stored: StoredArray) -> None:
         size, tail = shard_ending(stored.shard)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingChunkError(f"the shard is gone; {_REMEDY}", study=stored.study, path=stored.shard) from error
+    except OSError as error:
+        raise _unreadable(error, stored.study, stored.shard) from error
     if (size, tail) != (stored.shard_bytes, stored.shard_tail):
         raise ChecksumError(
             f"the shard has {size} bytes and ends in {tail}, written were {stored.shard_bytes} and "
@@ -174,7 +216,7 @@ def start_box(stored: StoredArray, box: Box, out: np.ndarray, context: tensorsto
     Args:
         stored: The array.
         box: Voxels (z, y, x); may reach past the volume, or lie outside it.
-        out: (D, H, W) of the box's shape and the array's dtype.
+        out: (D, H, W) of the box's shape, and of the array's dtype or one it is cast to.
         context: As `reader_context` gives it.
     """
     low = [min(max(start, 0), size) for start, size in zip(box.start, stored.shape, strict=True)]
@@ -185,6 +227,8 @@ def start_box(stored: StoredArray, box: Box, out: np.ndarray, context: tensorsto
         return PendingRead(stored, out, None)
     inside = tuple(slice(first - at, last - at) for first, last, at in zip(low, high, box.start, strict=True))
     source = stored.handle[tuple(slice(first, last) for first, last in zip(low, high, strict=True))]
+    if source.dtype.numpy_dtype != out.dtype:
+        source = tensorstore.cast(source, out.dtype)
     target = tensorstore.array(out[inside], context=context, copy=False, write=True)
     return PendingRead(stored, out, target.write(source))
 

@@ -16,7 +16,8 @@ from ctload.manifest import Studies
 from ctload.manifest_file import read_manifest
 from ctload.shard_reader import PendingRead, StoredArray, check_shard, open_array, reader_context, start_box
 
-_LOCATION = ("study", "path", "channels", "labels", "metadata_digests")  # what finds and checks a study's files
+# What finds and checks the files of a study.
+_LOCATION = ("study", "path", "depth", "height", "width", "channels", "labels", "metadata_digests")
 _MAX_OPEN = 2048  # arrays kept open, about 7 KB each; opening one takes 0.4 ms
 
 
@@ -119,7 +120,7 @@ class Store:
             row: Row of `Store.studies`.
             box: Voxels (z, y, x), half open; may reach past the volume, fill values are there.
             out: (D, H, W) of the box's shape and the array's dtype, C-contiguous; it belongs to the read until
-                `result` of what is returned has come back.
+                `result` of what is returned has come back. A label map may also be read into int16.
             array: As in `read`.
 
         Raises:
@@ -133,7 +134,8 @@ class Store:
         forkguard.check(self.path, stored.study)
         check_shard(stored)
         dtype = stored.handle.dtype.numpy_dtype
-        if out.shape != box.shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        is_taken = out.dtype == dtype or (stored.array.startswith(layout.LABEL_PREFIX) and out.dtype == np.int16)
+        if out.shape != box.shape or not is_taken or not out.flags.c_contiguous or not out.flags.writeable:
             raise CtloadError(
                 f"out must be a writable C-contiguous {dtype} array of the box's shape {box.shape}, "
                 f"got {out.dtype} {out.shape}",
@@ -145,9 +147,7 @@ class Store:
     def _open_array(self, row: int, array: str) -> StoredArray:
         forkguard.check(self.path)
         table = self.studies.table
-        values = {
-            name: table[name][row].as_py() for name in ("study", "path", "channels", "labels", "metadata_digests")
-        }
+        values = {name: table[name][row].as_py() for name in _LOCATION}
         names = layout.array_names(values["channels"], values["labels"])
         if array not in names:
             raise ManifestError(
@@ -157,6 +157,7 @@ class Store:
             self.path / values["path"],
             values["study"],
             array,
+            shape=layout.shape_of(values),
             digests=layout.metadata_digests(values),
             context=self._context,
         )

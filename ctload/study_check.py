@@ -66,8 +66,6 @@ def _metadata_problems(root: Path, row: Mapping[str, Any]) -> Iterator[Problem]:
             read_metadata(folder, name, row["study"], digests)
         except CtloadError as error:
             yield Problem(row["study"], error.path or "", error.message)
-        except (FileNotFoundError, NotADirectoryError):
-            yield Problem(row["study"], str(folder / name), "this file is gone")
 
 
 def _read_checked(root: Path, row: Mapping[str, Any], name: str, context: tensorstore.Context) -> np.ndarray:
@@ -77,7 +75,8 @@ def _read_checked(root: Path, row: Mapping[str, Any], name: str, context: tensor
         CtloadError: They are not, or cannot be read.
     """
     folder = root / row["path"]
-    stored = open_array(folder, row["study"], name, digests=layout.metadata_digests(row), context=context)
+    digests, shape = layout.metadata_digests(row), layout.shape_of(row)
+    stored = open_array(folder, row["study"], name, shape=shape, digests=digests, context=context)
     check_shard(stored)
     out = np.empty(stored.shape, stored.handle.dtype.numpy_dtype)
     voxels = start_box(stored, Box.whole(stored.shape), out, context).result()

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from ctload import chunking, durable, layout
 from ctload.digests import digest_metadata, digest_voxels
-from ctload.errors import ChecksumError, CtloadError, MissingChunkError
+from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, spacing_of
 from ctload.header import StoreHeader
+from ctload.manifest import SCHEMA, check_manifest
 from ctload.resample import Prepared
 from ctload.shard_reader import check_shard, open_array, read_metadata, reader_context, start_box
 from ctload.volume_file import check_arrays, named_arrays, write_volume_file
@@ -34,6 +36,7 @@ def write_study(
 
     Raises:
         IngestError: NOT_A_VOLUME for wrong arrays.
+        ManifestError: An affine or a scale of no meaning.
         ChecksumError: The disk gave back other voxels than were written.
     """
     arrays = named_arrays(prepared)
@@ -52,6 +55,7 @@ def write_study(
             "source_digest": source_digest,
         }
         row["metadata_digests"] = digest_metadata(staging, layout.metadata_files(row["channels"], row["labels"]))
+        check_manifest(pa.Table.from_pylist([row], schema=SCHEMA), path=str(root))
         _check_readback(staging, row)
         aside = root / layout.TMP / _ASIDE / target.parent.name / target.name
         durable.replace_folder(staging, target, aside=aside)
@@ -71,8 +75,9 @@ def is_intact(root: Path, row: Mapping[str, Any]) -> bool:
         for name in layout.metadata_files(row["channels"], row["labels"]):
             read_metadata(folder, name, row["study"], digests)
         for name in layout.array_names(row["channels"], row["labels"]):
-            check_shard(open_array(folder, row["study"], name, digests=digests, context=context))
-    except (ChecksumError, MissingChunkError, FileNotFoundError, NotADirectoryError):
+            shape = layout.shape_of(row)
+            check_shard(open_array(folder, row["study"], name, shape=shape, digests=digests, context=context))
+    except (ChecksumError, MissingChunkError, StoreFormatError):
         return False
     return True
 
@@ -120,10 +125,10 @@ def _check_readback(folder: Path, row: dict[str, Any]) -> None:
     context = reader_context(None)
     names = layout.array_names(row["channels"], row["labels"])
     digests = layout.metadata_digests(row)
-    shape = (row["depth"], row["height"], row["width"])
+    shape = layout.shape_of(row)
     digest = xxhash.xxh3_128()
     for name in names:
-        stored = open_array(folder, row["study"], name, digests=digests, context=context)
+        stored = open_array(folder, row["study"], name, shape=shape, digests=digests, context=context)
         check_shard(stored)
         out = np.empty(shape, stored.handle.dtype.numpy_dtype)
         digest.update(start_box(stored, Box.whole(shape), out, context).result().data)

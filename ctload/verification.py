@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from ctload import forkguard, layout
 from ctload.errors import ChecksumError, CtloadError, ManifestError, MissingChunkError
 from ctload.header import StoreHeader, read_header
 from ctload.journal import PACKED, JournalEntry, journal_files, read_journal_file
-from ctload.manifest_file import entries_of, read_manifest
+from ctload.manifest import check_manifest
+from ctload.manifest_file import decode_manifest, entries_of, read_manifest
 from ctload.study_check import Problem, check_study, study_files
 
 _UNFINISHED = "a pack that did not end"
@@ -63,7 +65,10 @@ def verify(path: str | Path, workers: int = 1, *, progress: bool = True) -> Veri
     told = _journal(root, problems)
     entries = _entries(root, header, told, problems)
     files = sorted(path for path in root.rglob("*") if not path.is_dir())
-    problems += [*_compare(root, entries, told), *_unexpected(root, files, entries)]
+    if not entries and any(path.name == layout.METADATA for path in files):
+        problems.append(Problem("", str(root), "header, manifest and journal name no study; nothing else was checked"))
+    else:
+        problems += [*_compare(root, entries, told), *_unexpected(root, files, entries)]
     rows = [entries[study].row for study in sorted(entries)]
     for found in _checked(root, rows, workers, progress):
         problems += found
@@ -103,23 +108,51 @@ def _journal(root: Path, problems: list[Problem]) -> dict[str, JournalEntry]:
     folder = root / layout.JOURNAL
     for path in journal_files(folder):
         try:
-            told |= {entry.study: entry for entry in read_journal_file(path)}
+            entries = read_journal_file(path)
         except ChecksumError as error:
             problems.append(_problem(error))
+            continue
+        except OSError as error:
+            problems.append(Problem("", str(path), f"cannot be read ({error}); is a pack at work?"))
+            continue
+        told |= {entry.study: entry for entry in entries}
+        if path.name == PACKED and len({entry.study for entry in entries}) < len(entries):
+            problems.append(Problem("", str(path), "a study stands twice in the compacted journal; pack again"))
     return told
 
 
 def _entries(
     root: Path, header: StoreHeader | None, told: dict[str, JournalEntry], problems: list[Problem]
 ) -> dict[str, JournalEntry]:
-    """The studies to check: those of the manifest; where it cannot be trusted, those of the journal."""
-    if header is None:
-        return told
+    """The studies to check: those of the manifest; where it cannot be trusted, those of the journal, else those that
+    the manifest names all the same."""
     try:
-        return {entry.study: entry for entry in entries_of(read_manifest(root, header))}
+        table = _unchecked_manifest(root) if header is None else read_manifest(root, header)
+        return {entry.study: entry for entry in entries_of(table)}
     except (ChecksumError, MissingChunkError, ManifestError) as error:
         problems.append(_problem(error))
-        return told
+    try:
+        return told or {entry.study: entry for entry in entries_of(_unchecked_manifest(root))}
+    except (MissingChunkError, ChecksumError, ManifestError):
+        return {}
+
+
+def _unchecked_manifest(root: Path) -> pa.Table:
+    """The manifest where its digest cannot be told, or is wrong: its pages still have checksums.
+
+    Raises:
+        MissingChunkError, ChecksumError, ManifestError: It cannot be read, or is none.
+    """
+    path = root / layout.MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MissingChunkError(
+            f"the manifest cannot be read ({error}); pack again to rebuild it", path=path
+        ) from error
+    table = decode_manifest(content, path)
+    check_manifest(table, path=str(path))
+    return table
 
 
 def _compare(root: Path, entries: dict[str, JournalEntry], told: dict[str, JournalEntry]) -> Iterator[Problem]:

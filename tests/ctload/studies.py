@@ -31,6 +31,7 @@ def make_studies(
         "unit": ["HU"] * num, "scale": [1.0] * num, "offset": [0.0] * num, "fill_value": [-1024] * num,
         "channels": [["0"]] * num, "labels": [[]] * num,
         "digest": [f"{row:032x}" for row in range(num)],
+        "metadata_digests": [["0" * 32] * 2] * num, "stored_bytes": sizes.prod(axis=1),
     }  # fmt: skip
     filler = {pa.string(): "-", pa.int64(): 0, pa.float64(): 0.0}
     table = pa.table(
