@@ -1,6 +1,7 @@
 """Batch: what a Loader gives. Plain data; which array library `volume` is of was the caller's choice."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ class View:
     Attributes:
         volume: (B, C, D, H, W) float32 in [0, 1].
         affine: (B, 4, 4) float64, voxel index (z, y, x) of `volume` -> RAS+ mm, zoom, flips and warp included.
+        labels: (B, D, H, W) int16 of each label map by its name, on the same grid.
     """
 
     volume: Any
     affine: np.ndarray
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Batch:
         plan: What was drawn for it.
         num_replaced: How many studies were corrupt and replaced (only with on_corrupt="replace").
         views: Every view of the same studies, of one read: num_views of the loader, view 0 first.
+        labels: (B, D, H, W) int16 of each of the loader's label maps by its name: nearest neighbour through the same
+            crop, zoom, flip and warp as `volume`, 0 outside. Those of view 0.
     """
 
     volume: Any
@@ -44,6 +49,7 @@ class Batch:
     plan: BatchPlan
     num_replaced: int = 0
     views: tuple[View, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def batch_affine(affines: np.ndarray, plan: BatchPlan) -> np.ndarray:

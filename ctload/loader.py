@@ -14,7 +14,7 @@ from ctload.batch import Batch, View, batch_affine
 from ctload.crop import Crop, WholeVolume
 from ctload.drawing import draw_plan
 from ctload.errors import LoaderError
-from ctload.loader_options import check_channels, check_options, check_ranks, converter, needs_of, num_cores
+from ctload.loader_options import check_arrays, check_options, check_ranks, converter, needs_of, num_cores
 from ctload.loader_state import FORMAT, check_state, fingerprints
 from ctload.manifest import Studies
 from ctload.pipeline.opening import open_pipeline
@@ -56,6 +56,7 @@ class Loader:
         num_views: Views of each study, >= 1, from one read: each has a crop and augmentations of its own. They are
             `batch.views[v].volume`; view 0 is `batch.volume`, and is the same whatever their number.
         channels: Stored arrays that are read, "0" the volume.
+        labels: Names of stored label maps that come with each batch, as `batch.labels[name]`.
         on_corrupt: "raise", or "replace": a damaged study gives way to the next member of its stratum, is recorded
             in the quarantine and warned of.
         num_threads: CPU threads of the pipeline; None is one for each core that this process may use. With several
@@ -90,6 +91,7 @@ class Loader:
         prefetch: int = 2,
         num_views: int = 1,
         channels: Sequence[str] = ("0",),
+        labels: Sequence[str] = (),
         on_corrupt: str = "raise",
         num_threads: int | None = None,
         poison_slots: bool = False,
@@ -101,6 +103,7 @@ class Loader:
             on_corrupt=on_corrupt,
             num_threads=num_threads,
             channels=channels,
+            labels=labels,
             windows=self._windows,
         )
         self._convert = converter(to, device)
@@ -110,20 +113,22 @@ class Loader:
         self._crop: Crop = WholeVolume() if crop is None else crop
         self._augment = augment
         self._num_views = num_views
-        self._num_channels = len(channels)
+        self._labels = tuple(labels)
+        self._num_arrays = len(channels) + len(labels)
         self._bound = sampler.bind(studies)
         self._rank, self._world_size = rank, world_size
         self._crop.check(studies)
-        check_channels(studies, channels)
+        check_arrays(studies, channels, labels)
         check_ranks(self._bound, rank, world_size)
         self._reader = BatchReader(
-            studies, channels=channels, bound=self._bound, crop=self._crop, on_corrupt=on_corrupt
+            studies, channels=channels, labels=labels, bound=self._bound, crop=self._crop, on_corrupt=on_corrupt
         )
         max_batch = self._bound.batch_size // world_size
         spec = PipelineSpec(
             max_batch=max_batch,
             num_channels=len(channels),
             num_windows=len(self._windows),
+            num_labels=len(labels),
             num_threads=num_threads or num_cores(),
             **needs_of(studies, augment or Augment(), self._crop),
         )
@@ -133,7 +138,7 @@ class Loader:
             self._pipeline.allocate,
             num_slots=prefetch + 1,
             max_batch=max_batch,
-            num_voxels=len(channels) * int(np.prod(self._crop.max_read(studies, num_views))),
+            num_voxels=self._num_arrays * int(np.prod(self._crop.max_read(studies, num_views))),
             poison=poison_slots,
         )
         self._fingerprints = fingerprints(
@@ -144,6 +149,7 @@ class Loader:
             windows=self._windows,
             augment=augment,
             channels=channels,
+            labels=labels,
             num_views=num_views,
         )
         self._epoch, self._step = 0, 0
@@ -252,7 +258,7 @@ class Loader:
             (self.plan(epoch, step) for step in steps),
             reader=self._reader,
             ring=self._ring,
-            num_channels=self._num_channels,
+            num_arrays=self._num_arrays,
             pipeline=self._pipeline,
             to_stored=lambda plan: in_stored_units(plan, self._scales[plan.rows]),
         )
@@ -287,8 +293,8 @@ class Loader:
         plan = executed.read.plan
         affines = self._affines[plan.rows]
         views = tuple(
-            View(self._convert(volume), batch_affine(affines, view))
-            for volume, view in zip(executed.volumes, plan.views, strict=True)
+            View(self._convert(volume), batch_affine(affines, view), self._label_maps(executed, number))
+            for number, (volume, view) in enumerate(zip(executed.volumes, plan.views, strict=True))
         )
         is_last = self._step + 1 == self.num_batches
         self._epoch, self._step = (self._epoch + 1, 0) if is_last else (self._epoch, self._step + 1)
@@ -301,7 +307,14 @@ class Loader:
             plan=plan,
             num_replaced=executed.read.num_replaced,
             views=views,
+            labels=views[0].labels,
         )
+
+    def _label_maps(self, executed: Executed, view: int) -> dict[str, Any]:
+        if not self._labels:
+            return {}
+        maps = self._convert(executed.labels[view])
+        return {name: maps[:, number] for number, name in enumerate(self._labels)}
 
     def _check_idle(self, verb: str) -> None:
         if self._is_closed:

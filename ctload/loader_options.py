@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from ctload.augment import Augment
 from ctload.bound import BoundSampler
@@ -27,6 +28,7 @@ def check_options(
     on_corrupt: str,
     num_threads: int | None,
     channels: Sequence[str],
+    labels: Sequence[str],
     windows: Sequence[HuWindow],
 ) -> None:
     """Refuse values out of range.
@@ -48,20 +50,31 @@ def check_options(
         raise LoaderError(f"num_threads must be at least 1, or None for one per core, got {num_threads}")
     if isinstance(channels, str) or not channels:
         raise LoaderError(f"channels is a sequence of array names such as ('0', '1'), got {channels!r}")
+    if isinstance(labels, str) or len(set(labels)) != len(labels):
+        raise LoaderError(f"labels is a sequence of different names of label maps such as ('liver',), got {labels!r}")
 
 
-def check_channels(studies: Studies, channels: Sequence[str]) -> None:
-    """Refuse studies without one of the channels.
+def check_arrays(studies: Studies, channels: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse studies without one of the channels or label maps.
 
     Raises:
         PlanError: A study lacks one.
     """
-    for study, stored in zip(studies.table["study"], studies.table["channels"].to_pylist(), strict=True):
-        missing = [channel for channel in channels if channel not in stored]
-        if missing:
-            raise PlanError(
-                f"has no channels {missing}, only {stored}; select studies that have them", study=study.as_py()
-            )
+    for column, kind, wanted in (("channels", "channel", channels), ("labels", "label map", labels)):
+        if not wanted:
+            continue
+        stored = studies.table[column].combine_chunks()
+        names, rows = stored.flatten(), pc.list_parent_indices(stored).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        for name in wanted:
+            lacks = np.ones(len(studies), bool)
+            lacks[rows[pc.equal(names, name).to_numpy(zero_copy_only=False)]] = False
+            if lacks.any():
+                row = int(lacks.argmax())
+                raise PlanError(
+                    f"has no {kind} {name!r}, only {stored[row].as_py()}, as in {int(lacks.sum())} of {len(studies)} "
+                    "studies; select studies that have it",
+                    study=studies.table["study"][row].as_py(),
+                )
 
 
 def check_ranks(bound: BoundSampler, rank: int, world_size: int) -> None:

@@ -23,6 +23,7 @@ def fingerprints(
     windows: Sequence[HuWindow],
     augment: Augment | None,
     channels: Sequence[str],
+    labels: Sequence[str],
     num_views: int,
 ) -> dict[str, dict[str, str]]:
     """For each thing that decides what a batch is, a `digest` that is equal when the thing is, and a `text`."""
@@ -34,8 +35,9 @@ def fingerprints(
         "augment": repr(augment or Augment()),
         "channels": repr(tuple(channels)),
     }
-    # Left out where there is one view, so that states of loaders that knew no views are still good.
+    # Left out where there are none, so that states of loaders that knew none are still good.
     texts |= {"views": f"{num_views} views of each study"} if num_views > 1 else {}
+    texts |= {"labels": repr(tuple(labels))} if labels else {}
     digests = {"studies": studies.fingerprint, "sampler": bound.fingerprint}
     return {name: {"digest": digests.get(name, text), "text": text} for name, text in texts.items()}
 

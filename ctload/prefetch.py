@@ -29,12 +29,13 @@ class Executed:
     """One finished batch.
 
     Attributes:
-        volumes: What the pipeline returned for each view.
+        volumes, labels: What the pipeline returned for each view; no labels where there are none.
         read: The plan as it was read, and what was replaced.
         stats: Of this batch.
     """
 
     volumes: tuple[Any, ...]
+    labels: tuple[Any, ...]
     read: ReadBatch
     stats: LoaderStats
 
@@ -53,7 +54,7 @@ class Prefetcher:
         plans: Plans in order; drawn in the thread, as far ahead as there are slots.
         reader: Reads them.
         ring: Slots; one is executed while the others are read into.
-        num_channels: C of the slots.
+        num_arrays: Of each study in a slot: channels and label maps.
         pipeline: Executes them; used by the thread alone.
         to_stored: The plan with its windows in stored units, as the pipeline needs it.
     """
@@ -64,14 +65,14 @@ class Prefetcher:
         *,
         reader: BatchReader,
         ring: SlotRing,
-        num_channels: int,
+        num_arrays: int,
         pipeline: Pipeline,
         to_stored: Callable[[BatchPlan], BatchPlan],
     ) -> None:
         self._plans = iter(plans)
         self._reader = reader
         self._ring = ring
-        self._num_channels = num_channels
+        self._num_arrays = num_arrays
         self._pipeline = pipeline
         self._to_stored = to_stored
         self._pending: deque[tuple[PendingBatch, Slot]] = deque()
@@ -153,7 +154,7 @@ class Prefetcher:
 
     def _start(self, plan: BatchPlan) -> None:
         _, shapes = plan.read_boxes()
-        slot = self._ring.take([(self._num_channels, *shape) for shape in shapes.tolist()])
+        slot = self._ring.take([(self._num_arrays, *shape) for shape in shapes.tolist()])
         pending = PendingBatch(plan, slot)
         try:
             self._reader.start(pending)
@@ -172,7 +173,10 @@ class Prefetcher:
         slot.begin_executing()
         plan = self._to_stored(read.plan)
         starts, _ = plan.read_boxes()
-        volumes = tuple(self._pipeline.execute(boxes_of(slot.voxels, starts, view), view) for view in plan.views)
+        boxes = [boxes_of(slot.voxels, starts, view) for view in plan.views]
+        volumes = tuple(map(self._pipeline.execute, boxes, plan.views))
+        has_labels = self._pipeline.spec.num_labels > 0
+        labels = tuple(map(self._pipeline.execute_labels, boxes, plan.views)) if has_labels else ()
         executed = time.perf_counter()
         self._pending.popleft()
         self._ring.release(slot)
@@ -183,7 +187,7 @@ class Prefetcher:
             read_s=was_read - started,
             pipeline_s=executed - was_read,
         )
-        return Executed(volumes, read, stats)
+        return Executed(volumes, labels, read, stats)
 
 
 def boxes_of(voxels: Sequence[np.ndarray], starts: np.ndarray, view: BatchPlan) -> list[np.ndarray]:

@@ -13,8 +13,9 @@ import numpy as np
 from ctload.bound import BoundSampler
 from ctload.crop import Boxes, Crop
 from ctload.drawing import generator
-from ctload.errors import ChecksumError, CtloadError, LoaderError, MissingChunkError, SamplerError
+from ctload.errors import ChecksumError, CtloadError, LoaderError, MissingChunkError, PlanError, SamplerError
 from ctload.geometry import Box
+from ctload.layout import LABEL_PREFIX
 from ctload.manifest import Studies
 from ctload.plan import BatchPlan
 from ctload.quarantine import Replaced
@@ -45,6 +46,7 @@ class BatchReader:
     Args:
         studies: What the rows of plans count; of one store.
         channels: Names of the stored arrays, in the order of the slot's channels.
+        labels: Names of the label maps, which come after them.
         bound: Names substitutes.
         crop: Draws the box of a substitute.
         on_corrupt: "raise" or "replace".
@@ -58,6 +60,7 @@ class BatchReader:
         studies: Studies,
         *,
         channels: Sequence[str],
+        labels: Sequence[str] = (),
         bound: BoundSampler,
         crop: Crop,
         on_corrupt: str,
@@ -67,7 +70,8 @@ class BatchReader:
         self._store = studies.store
         self._studies = studies
         self._ids = studies.ids
-        self._channels = tuple(channels)
+        self._num_channels = len(channels)
+        self._arrays = (*channels, *(f"{LABEL_PREFIX}{name}" for name in labels))
         self._bound = bound
         self._crop = crop
         self._on_corrupt = on_corrupt
@@ -110,7 +114,23 @@ class BatchReader:
                 self.quarantine.add(study)
                 substitute = self._ids[int(plan.rows[at])]
                 records.append(Replaced(study, substitute, plan.epoch, plan.step, type(error).__name__, str(error)))
+        self._check_labels(plan, pending.slot.voxels)
         return ReadBatch(plan, tuple(records), num_replaced)
+
+    def _check_labels(self, plan: BatchPlan, voxels: Sequence[np.ndarray]) -> None:
+        """Refuse label maps that int16 cannot hold: values above 32767 are negative in it.
+
+        Raises:
+            PlanError: There is one.
+        """
+        for at, arrays in enumerate(voxels):
+            for number in range(self._num_channels, len(self._arrays)):
+                if arrays[number].min(initial=0) < 0:
+                    raise PlanError(
+                        f"{self._arrays[number]} has values above 32767, which batches of int16 cannot hold; number "
+                        "its labels from 1 and pack again",
+                        study=self._ids[int(plan.rows[at])],
+                    )
 
     def _start_study(self, plan: BatchPlan, at: int, start: np.ndarray, out: np.ndarray) -> list[Any]:
         """The reads of one study, one per array; an error that came at once stands in the place of a read."""
@@ -119,7 +139,7 @@ class BatchReader:
             return [ChecksumError("in quarantine, so it was not read", study=self._ids[row])]
         box = box_at(start, out.shape[1:])
         reads: list[Any] = []
-        for channel, array in enumerate(self._channels):
+        for channel, array in enumerate(self._arrays):
             try:
                 reads.append(self._store.start_read(int(self._store_rows[row]), box, out[channel], array=array))
             except CtloadError as error:

@@ -5,7 +5,7 @@ fat and bone, and noise.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,34 @@ def synthetic_volume(shape: Triple, seed: int) -> np.ndarray:
     z, y, x = np.ogrid[tuple(slice(-1, 1, 1j * size) for size in shape)]
     volume = np.full(shape, -1000, np.int16)
     volume[y**2 / 0.6 + x**2 / 0.8 + 0 * z < 1] = 30
-    for tissue in _TISSUES_HU:
-        middle, radius = rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.4, 3)
-        inside = sum(((axis - m) / r) ** 2 for axis, m, r in zip((z, y, x), middle, radius, strict=True)) < 1
+    for tissue, inside in zip(_TISSUES_HU, _ellipsoids(shape, rng), strict=True):
         volume[inside] = tissue
     volume += rng.integers(-25, 26, shape, dtype=np.int16)
     return volume
 
 
+def synthetic_labels(shape: Triple, seed: int) -> np.ndarray:
+    """(D, H, W) uint8: which ellipsoid of synthetic_volume each voxel lies in, 1 to 5; 0 for none."""
+    labels = np.zeros(shape, np.uint8)
+    for number, inside in enumerate(_ellipsoids(shape, np.random.default_rng((seed, *shape))), 1):
+        labels[inside] = number
+    return labels
+
+
+def _ellipsoids(shape: Triple, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    axes = np.ogrid[tuple(slice(-1, 1, 1j * size) for size in shape)]
+    for _ in _TISSUES_HU:
+        middle, radius = rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.4, 3)
+        yield sum(((axis - m) / r) ** 2 for axis, m, r in zip(axes, middle, radius, strict=True)) < 1
+
+
 def synthetic_prepared(
-    shape: Triple, seed: int, *, num_channels: int = 1, spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
+    shape: Triple,
+    seed: int,
+    *,
+    num_channels: int = 1,
+    labels: Sequence[str] = (),
+    spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5),
 ) -> Prepared:
     """One made-up study, ready for StoreWriter.write.
 
@@ -46,6 +64,7 @@ def synthetic_prepared(
         shape: (D, H, W) in voxels.
         seed: Of its voxels.
         num_channels: Arrays "0", "1", ...
+        labels: Names of label maps, alike but for the seed; the first is that of the volume.
         spacing_mm: Along (z, y, x).
     """
     affine = np.zeros((4, 4))
@@ -53,7 +72,7 @@ def synthetic_prepared(
     affine[:3, 3] = -np.array(shape[::-1]) * np.array(spacing_mm[::-1]) / 2
     return Prepared(
         arrays={str(channel): synthetic_volume(shape, seed + 100_003 * channel) for channel in range(num_channels)},
-        labels={},
+        labels={name: synthetic_labels(shape, seed + 100_003 * number) for number, name in enumerate(labels)},
         affine=affine,
         unit="HU",
         scale=1.0,
@@ -74,6 +93,7 @@ def synthetic_store(
     *,
     preset: str = "native",
     num_channels: int = 1,
+    labels: Sequence[str] = (),
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Store:
     """Write a store of made-up studies "synthetic-0000", ... and open it.
@@ -85,6 +105,7 @@ def synthetic_store(
         seed: Of the voxels; study i is made from seed + i.
         preset: Name of the preset that the store is labelled with. It decides the chunks; nothing is resampled.
         num_channels: Arrays "0", "1", ... of each study.
+        labels: Names of label maps of each study.
         columns: Further columns of the manifest, one value per study.
 
     Example:
@@ -98,7 +119,8 @@ def synthetic_store(
     with StoreWriter(path, Preset.from_name(preset)) as writer:
         for number, (depth, height, width) in enumerate(shapes):
             extra = {name: values[number] for name, values in (columns or {}).items()}
-            prepared = synthetic_prepared((depth, height, width), seed + number, num_channels=num_channels)
+            shape_of = (depth, height, width)
+            prepared = synthetic_prepared(shape_of, seed + number, num_channels=num_channels, labels=labels)
             writer.write(f"synthetic-{number:04d}", prepared, extra=extra)
         writer.finish()
     return open_store(path)
@@ -111,6 +133,10 @@ def batch_digest(batch: Batch) -> str:
         volume = view.volume.get() if hasattr(view.volume, "get") else view.volume  # CuPy
         digest.update(np.ascontiguousarray(np.asarray(volume)).data)
         digest.update(np.ascontiguousarray(view.affine).data)
+        for name, labels in view.labels.items():
+            maps = labels.get() if hasattr(labels, "get") else labels
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(np.asarray(maps)).data)
     return digest.hexdigest()
 
 

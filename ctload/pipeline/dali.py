@@ -6,13 +6,13 @@ lies (no copy), which binds the slot until the outputs were consumed: one batch 
 returns when its outputs were read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from nvidia.dali import Pipeline as DaliGraph
 from nvidia.dali import fn
-from nvidia.dali.types import DALIDataType
+from nvidia.dali.types import DALIDataType, DALIInterpType
 
 from ctload.pipeline.photometric_cpu import CpuPhotometric
 from ctload.pipeline.spec import PipelineSpec, blur_radius, box_matrices
@@ -24,14 +24,20 @@ def dali_matrices(plan: BatchPlan) -> np.ndarray:
     return box_matrices(plan)[:, ::-1][:, :, [2, 1, 0, 3]].astype(np.float32)
 
 
-def _graph(spec: PipelineSpec, device_id: int | None) -> DaliGraph:
-    """The DALI graph of a spec: (B * C) samples DHWC int16 -> the same after geometry, on a GPU or (None) the CPU."""
+def _graph(spec: PipelineSpec, device_id: int | None, *, is_label: bool = False) -> DaliGraph:
+    """The DALI graph of a spec: samples DHWC int16 -> the same after geometry, on a GPU or (None) the CPU.
+
+    Channels become float32 where they are interpolated or blurred; label maps stay int16.
+    """
     graph = DaliGraph(
-        batch_size=spec.max_batch * spec.num_channels,
+        batch_size=spec.max_batch * (spec.num_labels if is_label else spec.num_channels),
         num_threads=spec.num_threads,
         device_id=device_id,
         prefetch_queue_depth=1,
     )
+    kind = {"interp_type": DALIInterpType.INTERP_NN, "dtype": DALIDataType.INT16, "fill_value": 0.0}
+    if not is_label:
+        kind = {"dtype": DALIDataType.FLOAT, "fill_value": spec.fill_value}
 
     def argument(name: str, dtype: DALIDataType, ndim: int) -> Any:
         return fn.external_source(name=name, dtype=dtype, ndim=ndim)
@@ -42,11 +48,11 @@ def _graph(spec: PipelineSpec, device_id: int | None) -> DaliGraph:
         if spec.has_warp or spec.has_zoom:
             matrix = argument("matrix", DALIDataType.FLOAT, 2)
             size = {"size": argument("size", DALIDataType.FLOAT, 1)} if spec.has_zoom else {}
-            volume = fn.warp_affine(volume, matrix=matrix, fill_value=spec.fill_value, dtype=DALIDataType.FLOAT, **size)
+            volume = fn.warp_affine(volume, matrix=matrix, **kind, **size)
         elif spec.has_flip:
             z, y, x = (argument(f"flip_{axis}", DALIDataType.INT32, 0) for axis in "zyx")
             volume = fn.flip(volume, depthwise=z, vertical=y, horizontal=x)
-        if spec.has_blur:
+        if spec.has_blur and not is_label:
             sigma, window_size = (
                 argument("sigma", DALIDataType.FLOAT, 1),
                 argument("window_size", DALIDataType.INT32, 1),
@@ -67,9 +73,10 @@ class DaliPipeline:
 
     def __init__(self, spec: PipelineSpec, device_id: int | None) -> None:
         self.spec = spec
-        has_graph = device_id is not None or spec.has_flip or spec.has_warp or spec.has_zoom or spec.has_blur
+        moves = device_id is not None or spec.has_flip or spec.has_warp or spec.has_zoom
         self._photometric = _photometric(spec, device_id)
-        self._graph = _graph(spec, device_id) if has_graph else None
+        self._graph = _graph(spec, device_id) if moves or spec.has_blur else None
+        self._label_graph = _graph(spec, device_id, is_label=True) if moves and spec.num_labels else None
         self._in_flight = False
 
     def allocate(self, num_voxels: int) -> np.ndarray:
@@ -77,27 +84,41 @@ class DaliPipeline:
 
     def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
         num_channels = self.spec.num_channels
-        # B * C arrays (d, h, w, 1). A part of what was read, for one of several views, is copied together.
-        samples = [np.ascontiguousarray(channel)[..., None] for box in slot for channel in box[:num_channels]]
-        if self._graph is None:
-            return self._photometric.run(samples, plan, num_channels)
+        samples = _samples(slot, slice(0, num_channels))
+        return self._run(self._graph, samples, plan, lambda outputs: self._photometric.run(outputs, plan, num_channels))
+
+    def execute_labels(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
+        samples = _samples(slot, slice(self.spec.num_channels, None))
+        shape = (len(slot), self.spec.num_labels, *plan.crop_shape)
+        return self._run(self._label_graph, samples, plan, lambda outputs: self._photometric.collect(outputs, shape))
+
+    def _run(
+        self,
+        graph: DaliGraph | None,
+        samples: list[np.ndarray],
+        plan: BatchPlan,
+        consume: Callable[[Sequence[Any]], Any],
+    ) -> Any:
+        """What `consume` makes of the samples after geometry; it must not keep them."""
+        if graph is None:
+            return consume(samples)
         assert not self._in_flight, "the slot of the batch before is still in DALI"
         self._in_flight = True
-        self._feed(self._graph, samples, plan, num_channels)
-        self._graph.schedule_run()
-        (outputs,) = self._graph.share_outputs()  # waits for the device, so the slot was read
+        self._feed(graph, samples, plan, is_label=graph is self._label_graph)
+        graph.schedule_run()
+        (outputs,) = graph.share_outputs()  # waits for the device, so the slot was read
         try:
-            return self._photometric.run([outputs[i] for i in range(len(samples))], plan, num_channels)
+            return consume([outputs[i] for i in range(len(samples))])
         finally:
             del outputs
-            self._graph.release_outputs()
+            graph.release_outputs()
             self._in_flight = False
 
-    def _feed(self, graph: DaliGraph, samples: list[np.ndarray], plan: BatchPlan, num_channels: int) -> None:
-        """Hand DALI one iteration; every channel of a study gets the study's numbers."""
+    def _feed(self, graph: DaliGraph, samples: list[np.ndarray], plan: BatchPlan, *, is_label: bool) -> None:
+        """Hand DALI one iteration; every array of a study gets the study's numbers."""
 
         def feed(name: str, values: np.ndarray) -> None:
-            graph.feed_input(name, np.repeat(values, num_channels, axis=0))
+            graph.feed_input(name, np.repeat(values, len(samples) // plan.batch_size, axis=0))
 
         graph.feed_input("voxels", samples)
         if self.spec.has_warp or self.spec.has_zoom:
@@ -107,7 +128,7 @@ class DaliPipeline:
         elif self.spec.has_flip:
             for axis, name in enumerate("zyx"):
                 feed(f"flip_{name}", plan.flip[:, axis].astype(np.int32))
-        if self.spec.has_blur:
+        if self.spec.has_blur and not is_label:
             assert plan.blur_sigma is not None
             radius = blur_radius(plan.blur_sigma)
             feed("window_size", (2 * radius + 1).astype(np.int32))
@@ -116,7 +137,12 @@ class DaliPipeline:
 
     def close(self) -> None:
         self._photometric.close()
-        self._graph = None
+        self._graph = self._label_graph = None
+
+
+def _samples(slot: Sequence[np.ndarray], arrays: slice) -> list[np.ndarray]:
+    """Some arrays of every study, each (d, h, w, 1). Parts of what was read, for one of several views, are copied."""
+    return [np.ascontiguousarray(array)[..., None] for box in slot for array in box[arrays]]
 
 
 def _photometric(spec: PipelineSpec, device_id: int | None) -> Any:

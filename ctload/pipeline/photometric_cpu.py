@@ -31,6 +31,10 @@ class CpuPhotometric:
         photometric_batch([np.asarray(volume) for volume in volumes], plan, out, threads=self._threads)
         return out
 
+    def collect(self, volumes: Sequence[object], shape: tuple[int, ...]) -> np.ndarray:
+        """B * L label maps of host memory -> (B, L, D, H, W) int16 of their own."""
+        return np.stack([np.asarray(volume) for volume in volumes]).reshape(shape)
+
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown()

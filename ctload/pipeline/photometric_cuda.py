@@ -52,6 +52,13 @@ class CudaPhotometric:
             self._stream.synchronize()
         return out
 
+    def collect(self, volumes: Sequence[Any], shape: tuple[int, ...]) -> Any:
+        """B * L label maps on the device -> cupy.ndarray (B, L, D, H, W) int16 of their own, finished."""
+        with self._device, self._stream:
+            out = cupy.stack([cupy.asarray(volume) for volume in volumes]).reshape(shape)
+            self._stream.synchronize()
+        return out
+
     def close(self) -> None:
         return None
 

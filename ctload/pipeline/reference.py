@@ -75,6 +75,22 @@ def _trilinear(padded: np.ndarray, position: np.ndarray) -> np.ndarray:
     return value
 
 
+def warp_labels(labels: np.ndarray, warp: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The label of the voxel that each output voxel's centre falls into; 0 outside.
+
+    Args:
+        labels: (d, h, w).
+        warp: (3, 4), as for warp_volume.
+        shape: (D, H, W) of the output.
+    """
+    out = np.zeros(tuple(shape), labels.dtype)
+    centres = np.indices(out.shape, np.float64).reshape(3, -1) + 0.5
+    index = np.floor(warp[:, :3] @ centres + warp[:, 3:]).astype(np.int64)
+    inside = ((index >= 0) & (index < np.array(labels.shape)[:, None])).all(axis=0)
+    out.reshape(-1)[inside] = labels[tuple(index[:, inside])]
+    return out
+
+
 def blur_volume(volume: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Gaussian blur, kernel exp(-k**2 / (2 sigma**2)) cut at ceil(3 sigma) and summing to 1, border mirrored.
 
@@ -111,6 +127,14 @@ def geometry(volume: np.ndarray, plan: BatchPlan, study: int, fill_value: float)
     return volume
 
 
+def label_geometry(labels: np.ndarray, plan: BatchPlan, study: int) -> np.ndarray:
+    """Geometry of one label map of one study: its box (d, h, w) int16 -> (D, H, W) int16."""
+    labels = flip_volume(labels, plan.flip[study])
+    if plan.warp is None and plan.zoom is None:
+        return labels
+    return warp_labels(labels, zoomed_warp(plan, study, labels.shape), plan.crop_shape)
+
+
 class ReferencePipeline:
     """See Pipeline."""
 
@@ -129,6 +153,13 @@ class ReferencePipeline:
                 for window in range(num_windows):
                     at = channel * num_windows + window
                     out[study, at] = photometric_volume(volume, plan, study, at, window)
+        return out
+
+    def execute_labels(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> np.ndarray:
+        out = np.empty((len(slot), self.spec.num_labels, *plan.crop_shape), np.int16)
+        for study, box in enumerate(slot):
+            for number in range(self.spec.num_labels):
+                out[study, number] = label_geometry(box[self.spec.num_channels + number], plan, study)
         return out
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ class PipelineSpec:
         has_flip, has_warp, has_blur: Whether any plan may ask for it. What is False costs nothing.
         num_threads: CPU threads of the pipeline, >= 1.
         has_zoom: Whether boxes are resized.
+        num_labels: L, label maps per study, after the channels in a slot.
     """
 
     max_batch: int
@@ -36,10 +37,14 @@ class PipelineSpec:
     has_blur: bool
     num_threads: int = 1
     has_zoom: bool = False
+    num_labels: int = 0
 
 
 class Pipeline(Protocol):
     """Executes plans. Used by one thread at a time."""
+
+    @property
+    def spec(self) -> PipelineSpec: ...
 
     def allocate(self, num_voxels: int) -> np.ndarray:
         """(num_voxels,) int16: memory for a slot, of the kind that this pipeline reads fastest."""
@@ -49,12 +54,20 @@ class Pipeline(Protocol):
         """Execute one plan.
 
         Args:
-            slot: Of each study its box, (C, d, h, w) int16, part of a slot. Free for other use as soon as this
+            slot: Of each study its box, (C + L, d, h, w) int16, part of a slot. Free for other use as soon as this
                 returns.
             plan: One view of the B studies, its crop_shape is (D, H, W).
 
         Returns:
             (B, C * W, D, H, W) float32 in [0, 1], channel-major. It stays valid for as long as it is referenced.
+        """
+        ...
+
+    def execute_labels(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> Any:
+        """The label maps of a plan, by nearest neighbour, with 0 outside the box; arguments as in `execute`.
+
+        Returns:
+            (B, L, D, H, W) int16. It stays valid for as long as it is referenced.
         """
         ...
 

@@ -63,7 +63,7 @@ def prefetcher_of(num: int, *, num_slots: int, log: list[str], **replaced: Any) 
     ring = SlotRing(pipeline.allocate, num_slots=num_slots, max_batch=1, num_voxels=24, poison=True)
     options: dict[str, Any] = {"reader": LoggingReader(log), "plans": plans(num), "to_stored": lambda plan: plan}
     options.update(replaced)
-    return Prefetcher(**options, ring=ring, num_channels=1, pipeline=pipeline), ring
+    return Prefetcher(**options, ring=ring, num_arrays=1, pipeline=pipeline), ring
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 5])
