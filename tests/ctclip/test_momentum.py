@@ -56,14 +56,14 @@ def test_a_copy_is_frozen_evaluates_and_is_in_no_optimizer():
 
 def test_momentum_zero_copies_and_one_stays():
     source, target = made(), momentum_copy(made())
-    before = target[0].weight.clone()
+    before = target.get_parameter("0.weight").clone()
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.add_(1)
     update_momentum(target, source, momentum=1.0)
-    assert torch.equal(target[0].weight, before)
+    assert torch.equal(target.get_parameter("0.weight"), before)
     update_momentum(target, source, momentum=0.0)
-    assert torch.equal(target[0].weight, source[0].weight)
+    assert torch.equal(target.get_parameter("0.weight"), source.get_parameter("0.weight"))
 
 
 def test_a_memory_longer_than_a_twentieth_of_the_run_is_warned_of():
