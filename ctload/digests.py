@@ -28,14 +28,15 @@ def digest_metadata(folder: Path, files: Sequence[str]) -> list[str]:
     return [xxhash.xxh3_128_hexdigest((folder / name).read_bytes()) for name in files]
 
 
-def digest_source(path: Path) -> str:
-    """Digest of a file, or of every file below a folder with its relative name."""
+def digest_source(path: Path, files: Iterable[str] | None = None) -> str:
+    """Digest of a file, or of every file below a folder with its relative name; of `files` alone where given."""
     digest = xxhash.xxh3_128()
     if path.is_file():
         _add_file(digest, path)
         return digest.hexdigest()
-    names = sorted(os.path.relpath(Path(top, name), path) for top, _, files in os.walk(path) for name in files)
-    for name in names:
+    if files is None:
+        files = (os.path.relpath(Path(top, name), path) for top, _, names in os.walk(path) for name in names)
+    for name in sorted(files):
         digest.update(f"{name}\0".encode())
         _add_file(digest, path / name)
     return digest.hexdigest()

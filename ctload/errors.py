@@ -60,9 +60,13 @@ class IngestError(CodedError):
     """A source cannot be packed; the code says why."""
 
     CODES = frozenset(
-        {"MULTI_SERIES", "LOCALIZER", "TOO_FEW_SLICES", "MISSING_RESCALE", "MULTI_FRAME", "NON_CT",
+        {"MULTI_SERIES", "NO_SERIES", "LOCALIZER", "TOO_FEW_SLICES", "MISSING_RESCALE", "MULTI_FRAME", "NON_CT",
          "UNDECODABLE", "NOT_HU", "TRUNCATED", "OUT_OF_INT16", "NOT_A_VOLUME", "DUPLICATE_STUDY"}
     )  # fmt: skip
+
+
+class SeriesRuleError(CtloadError):
+    """A rule that chooses series cannot be read, or asks for a column that is not there."""
 
 
 class StoreFormatError(CtloadError):

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xxhash
@@ -18,9 +18,9 @@ from ctload.header import StoreHeader
 from ctload.journal import Journal, JournalEntry
 from ctload.layout import JOURNAL
 from ctload.lock import WorkerLock
-from ctload.pack_source import Refusal, refusal_of
 from ctload.preset import Preset
 from ctload.readers import read_source
+from ctload.refusal import Refusal, refusal_of
 from ctload.resample import Prepared, prepare
 from ctload.source_table import PackSource
 from ctload.study_file import is_intact, write_study
@@ -35,11 +35,13 @@ class PackTask:
         source: What to pack.
         hashed: Keyed hash of its relative path.
         known: The study's entry in the store, if it has one.
+        stored_as: Study that the store has from this source; the source's own id if it has none.
     """
 
     source: PackSource
     hashed: str
     known: JournalEntry | None
+    stored_as: str
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Outcome:
 class PackWorker:
     """Packs sources into a store that its caller holds locked."""
 
-    def __init__(self, root: Path, header: StoreHeader, preset: Preset) -> None:
+    def __init__(self, root: Path, header: StoreHeader, preset: Preset, key: bytes) -> None:
         self._root = root
         self._header = header
         self._preset = preset
+        self._key = key
         self._journal = Journal(root / JOURNAL)
 
     def run(self, task: PackTask) -> Outcome:
@@ -85,8 +88,17 @@ class PackWorker:
             prepared, left_out = self._prepare(source)
             entry = self._write(task, prepared, digest)
         except (CodedError, ManifestError) as error:
-            return Outcome(source.study, None, refusal=refusal_of(error, source.study, source.path))
-        return Outcome(source.study, entry, left_out=left_out)
+            return Outcome(source.study, None, refusal=self._refusal(error, task))
+        return Outcome(source.study, entry, left_out=(*source.left_out, *left_out))
+
+    def _refusal(self, error: CtloadError, task: PackTask) -> Refusal:
+        source = task.source
+        paths = [*source.paths[1:], Path(source.relative.partition("#")[0])]
+        refusal = refusal_of(error, source.study, source.path, paths=paths, files=source.files, hashed=task.hashed)
+        if task.known is None or task.known.row["source"] != task.hashed:
+            return refusal
+        stays = "; the store keeps what was packed from this source before, `ctload drop` removes it"
+        return replace(refusal, reason=refusal.reason + stays, detail=refusal.detail + stays)
 
     def close(self) -> None:
         """Close its journal."""
@@ -96,7 +108,7 @@ class PackWorker:
         return (
             known.row["source_digest"] == digest
             and known.row["preset"] == self._header.preset["hash"]
-            and source.unit in (None, known.row["unit"])
+            and (source.unit or "HU") == known.row["unit"]
             and is_intact(self._root, known.row)
         )
 
@@ -104,24 +116,39 @@ class PackWorker:
         entry = JournalEntry({**known.row, "source": task.hashed}, _carried(task))
         if entry != known:
             self._journal.append(entry)
-        return Outcome(task.source.study, entry, is_reused=True)
+        return Outcome(task.source.study, entry, is_reused=True, left_out=task.source.left_out)
 
     def _refuse_stranger(self, task: PackTask) -> None:
-        """Refuse to replace a study by another source that happens to have its id."""
+        """Refuse to replace a study by another source that happens to have its id, and to store a source twice."""
+        if task.stored_as != task.source.study:
+            raise IngestError(
+                "DUPLICATE_STUDY",
+                f"the store has this source as study {task.stored_as}; give it that id, or `ctload drop` that study",
+            )
         if task.known is None or task.known.row["source"] == task.hashed:
             return
         if is_intact(self._root, task.known.row):
             raise IngestError(
                 "DUPLICATE_STUDY",
                 "the store has a study of this id from another source; give this one another id in a table with the "
-                f"columns study and path, or remove {task.known.row['path']} from the store to replace it",
+                "columns study and path, or `ctload drop` that study to replace it",
                 study=task.source.study,
                 path=task.source.path,
             )
 
     def _prepare(self, source: PackSource) -> tuple[Prepared, tuple[str, ...]]:
         try:
-            volume = read_source(source.path, unit=source.unit, channels=source.channels, labels=source.labels)
+            volume = read_source(
+                source.path,
+                unit=source.unit,
+                series=source.series or None,
+                key=self._key,
+                files=source.files or None,
+                channels=source.channels,
+                labels=source.labels,
+                correction=source.correction,
+                resample_irregular=source.resample_irregular,
+            )
         except CtloadError:
             raise
         except Exception as error:  # whatever a decoder makes of a broken file: refuse this one, pack the others
@@ -144,16 +171,30 @@ def _carried(task: PackTask) -> dict:
 
 
 def _digest(source: PackSource) -> str:
-    """Digest of every byte a study is made from."""
+    """Digest of every byte a study is made from, and of how it is read.
+
+    A zip counts as a whole: a change anywhere in it packs each of its series again.
+    """
     try:
-        digests = [digest_source(path) for path in source.paths]
+        whole = digest_source(source.path, source.files or None)
+        others = {("channel", name): digest_source(path) for name, path in source.channels.items()}
+        others |= {("label", name): digest_source(path) for name, path in source.labels.items()}
     except OSError as error:
         raise _unreadable(error, source) from error
-    return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
+    fix = source.correction
+    how = [
+        *([f"series {source.series}"] if source.series else []),
+        *(["irregular slices are resampled"] if source.resample_irregular else []),
+        *([f"corrected {fix.slope!r} {fix.intercept!r} {fix.affine.tolist()!r}"] if fix is not None else []),
+        *(f"{role} {name} {digest}" for (role, name), digest in sorted(others.items())),
+    ]
+    return xxhash.xxh3_128_hexdigest("\n".join([whole, *how]).encode()) if how else whole
 
 
 def _unreadable(error: Exception, source: PackSource) -> IngestError:
-    what = f"cannot be read ({type(error).__name__}: {error}); fetch it again, or leave it out"
+    # The text of another library's error may quote a name or a value: its type must do.
+    kind = type(error).__name__ + (f", {error.strerror}" if isinstance(error, OSError) and error.strerror else "")
+    what = f"cannot be read ({kind}); fetch it again, or leave it out"
     return IngestError("UNDECODABLE", what, study=source.study, path=source.path)
 
 
@@ -164,9 +205,9 @@ class _Process:
     lock: WorkerLock | None = None
 
 
-def start_worker(root: Path, header: StoreHeader, preset: Preset, lock: WorkerLock) -> None:
+def start_worker(root: Path, header: StoreHeader, preset: Preset, key: bytes, lock: WorkerLock) -> None:
     """Make this spawned process a worker. It ends when its parent does, and holds the store's lock till then."""
-    _Process.worker = PackWorker(root, header, preset)
+    _Process.worker = PackWorker(root, header, preset, key)
     _Process.lock = lock
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pack; what is begun ends whole
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -7,7 +7,7 @@ the manifest, but for PRIVATE ones: a store holds no text and no patient id; joi
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,16 @@ import pyarrow.parquet
 
 from ctload.errors import ManifestError
 from ctload.manifest import SCHEMA
+from ctload.readers.ct_rate import Correction
 from ctload.volume import UNITS
 
 SUFFIXES = (".csv", ".parquet")
 PRIVATE = ("patient", "report")
+# Columns of a scan table that are text.
+SCAN_TEXTS = (
+    "series", "patient", "modality", "description", "kernel", "phase", "code", "reason", "kind", "source", "study_uid",
+    "series_uid", "patient_id", "accession", "study_date",
+)  # fmt: skip
 CHANNEL = "channel:"
 LABEL = "label:"
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -39,6 +45,11 @@ class PackSource:
         unit: What its values are; None means HU and refuses what cannot be HU.
         channels, labels: Name -> path of further channels and label maps.
         extra: Values of carried columns; None when no table named it, which leaves those the store has.
+        series: Id of the DICOM series to take; "" for the only one.
+        files: Names below `path` of the files of that series; empty means all.
+        resample_irregular: Whether tilt and varying gaps are to be corrected.
+        correction: Rescale and affine in place of a NIfTI header's.
+        left_out: What the choice of this series left out of its study, one sentence each.
     """
 
     study: str
@@ -48,6 +59,11 @@ class PackSource:
     channels: Mapping[str, Path] = field(default_factory=dict)
     labels: Mapping[str, Path] = field(default_factory=dict)
     extra: Mapping[str, Any] | None = None
+    series: str = ""
+    files: tuple[str, ...] = ()
+    resample_irregular: bool = False
+    correction: Correction | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -65,6 +81,21 @@ def read_source_table(path: Path, *, unit: str | None = None) -> list[PackSource
     Raises:
         ManifestError: No such file, no table, a missing or reserved column, an empty cell, or a study id twice.
     """
+    rows = read_rows(path)
+    names = list(rows[0]) if rows else []
+    taken = sorted(name for name in set(names) & set(SCHEMA.names) if not _is_own(name))
+    if taken:
+        raise ManifestError(f"the column names {', '.join(taken)} are taken by the manifest; rename them", path=path)
+    _check_unique(rows, path)
+    return [_source(row, path, unit) for row in rows]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table with the columns study and path, as plain values, none of these two empty.
+
+    Raises:
+        ManifestError: No such file, no table, a missing column, an empty cell, or a unit that is none.
+    """
     table = _read(path)
     for name in ("study", "path"):
         if name not in table.column_names:
@@ -72,13 +103,30 @@ def read_source_table(path: Path, *, unit: str | None = None) -> list[PackSource
                 f"the table has no column {name!r}; it needs study and path, it has {', '.join(table.column_names)}",
                 path=path,
             )
-    own = {"study", "path", "unit"} | {name for name in table.column_names if name.startswith((CHANNEL, LABEL))}
-    taken = sorted(set(table.column_names) & set(SCHEMA.names) - own)
-    if taken:
-        raise ManifestError(f"the column names {', '.join(taken)} are taken by the manifest; rename them", path=path)
-    rows = pa.table({name: _plain(table[name], as_text=name in own) for name in table.column_names}).to_pylist()
+    columns = {name: _plain(table[name], as_text=_is_text(name)) for name in table.column_names}
+    rows = pa.table(columns).to_pylist()
     _check_rows(rows, path)
-    return [_source(row, path, unit, own) for row in rows]
+    return rows
+
+
+def beside(row: Mapping[str, Any], table: Path, prefix: str) -> dict[str, Path]:
+    """Name -> path of the columns `prefix`NAME of a row that are filled in."""
+    names = sorted(name for name in row if name.startswith(prefix) and row[name])
+    return {name.removeprefix(prefix): table.parent / row[name] for name in names}
+
+
+def carried(row: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The values of a row that go into the manifest."""
+    return {name: value for name, value in row.items() if not _is_own(name) and name not in (*PRIVATE, *without)}
+
+
+def _is_own(name: str) -> bool:
+    return name in ("study", "path", "unit") or name.startswith((CHANNEL, LABEL))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a column holds text whatever it looks like: an id such as 12e4567890123456 is no number."""
+    return _is_own(name) or name in SCAN_TEXTS
 
 
 def _read(path: Path) -> pa.Table:
@@ -104,7 +152,9 @@ def _read_csv(path: Path) -> pa.Table:
     )
     if len(set(table.column_names)) != len(table.column_names):
         raise ManifestError(f"a column name stands twice in {', '.join(table.column_names)}; rename one", path=path)
-    return pa.table({name: _number_if_plain(table[name]) for name in table.column_names})
+    return pa.table(
+        {name: table[name] if _is_text(name) else _number_if_plain(table[name]) for name in table.column_names}
+    )
 
 
 def _number_if_plain(text: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -123,7 +173,6 @@ def _plain(column: pa.ChunkedArray, *, as_text: bool) -> pa.ChunkedArray:
 
 
 def _check_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    first_at: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         if row.get("unit") and row["unit"] not in UNITS:
             message = f"row {number} has the unit {row['unit']!r}; it must be one of {', '.join(UNITS)}, or empty"
@@ -131,6 +180,11 @@ def _check_rows(rows: list[dict[str, Any]], path: Path) -> None:
         for name in ("study", "path"):
             if not row[name]:
                 raise ManifestError(f"row {number} has no {name}; fill it in or remove the row", path=path)
+
+
+def _check_unique(rows: list[dict[str, Any]], path: Path) -> None:
+    first_at: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
         if row["study"] in first_at:
             raise ManifestError(
                 f"rows {first_at[row['study']]} and {number} have the same study id; one study is one row",
@@ -140,17 +194,13 @@ def _check_rows(rows: list[dict[str, Any]], path: Path) -> None:
         first_at[row["study"]] = number
 
 
-def _source(row: dict[str, Any], table: Path, unit: str | None, own: set[str]) -> PackSource:
-    def beside(prefix: str) -> dict[str, Path]:
-        names = [name for name in own if name.startswith(prefix) and row[name]]
-        return {name.removeprefix(prefix): table.parent / row[name] for name in sorted(names)}
-
+def _source(row: dict[str, Any], table: Path, unit: str | None) -> PackSource:
     return PackSource(
         study=row["study"],
         relative=row["path"],
         path=table.parent / row["path"],
         unit=row.get("unit") or unit,
-        channels=beside(CHANNEL),
-        labels=beside(LABEL),
-        extra={name: value for name, value in row.items() if name not in own and name not in PRIVATE},
+        channels=beside(row, table, CHANNEL),
+        labels=beside(row, table, LABEL),
+        extra=carried(row),
     )

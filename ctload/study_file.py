@@ -41,7 +41,6 @@ def write_study(
     """
     arrays = named_arrays(prepared)
     check_arrays(arrays, study)
-    target = root / layout.study_folder(study)
     staging = root / layout.TMP / f"{uuid.uuid4().hex}.zarr"
     staging.parent.mkdir(exist_ok=True)
     profile = chunking.profile_named(header.profile)
@@ -57,13 +56,18 @@ def write_study(
         row["metadata_digests"] = digest_metadata(staging, layout.metadata_files(row["channels"], row["labels"]))
         check_manifest(pa.Table.from_pylist([row], schema=SCHEMA), path=str(root))
         _check_readback(staging, row)
-        aside = root / layout.TMP / _ASIDE / target.parent.name / target.name
-        durable.replace_folder(staging, target, aside=aside)
+        place_study(root, study, staging)
     except OSError as error:
         raise CtloadError(f"could not be written: {error}", study=study, path=root) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return row
+
+
+def place_study(root: Path, study: str, staging: Path) -> None:
+    """Put the durable folder of a study in its place; a kill leaves the old one or the new one."""
+    target = root / layout.study_folder(study)
+    durable.replace_folder(staging, target, aside=root / layout.TMP / _ASIDE / target.parent.name / target.name)
 
 
 def is_intact(root: Path, row: Mapping[str, Any]) -> bool:

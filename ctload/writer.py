@@ -6,7 +6,7 @@ killed in between leaves a tmp folder that the next writer removes.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ctload.lock import StoreLock
 from ctload.manifest import SCHEMA
 from ctload.manifest_file import encode_manifest, entries_of, manifest_of, read_manifest
 from ctload.resample import Prepared
-from ctload.study_file import clean_tmp, write_study
+from ctload.study_file import clean_tmp, place_study, write_study
 
 _PLAIN = (bool, int, float, str)
 
@@ -118,8 +118,28 @@ class StoreWriter:
         Raises:
             ManifestError: Carried columns do not fit together.
         """
+        self._publish({**self.entries, **read_journal(self.path / layout.JOURNAL)})
+
+    def take_over(self, folder: Path, entry: JournalEntry) -> None:
+        """Put a study that another store of the same preset packed into this one.
+
+        Args:
+            folder: Its files, durable, on this store's disk; they are moved.
+            entry: Its entry, as it shall stand here.
+        """
+        place_study(self.path, entry.study, folder)
+        self._journal.append(entry)
+        self._written.add(entry.study)
+        self.entries[entry.study] = entry
+
+    def leave_out(self, studies: Collection[str]) -> None:
+        """Make the manifest, the header and the journal without these studies. Their files stay, unnamed."""
+        told = {**self.entries, **read_journal(self.path / layout.JOURNAL)}
+        self._publish({study: entry for study, entry in told.items() if study not in studies})
+
+    def _publish(self, told: dict[str, JournalEntry]) -> None:
         self._journal.close()
-        self.entries = {**self.entries, **read_journal(self.path / layout.JOURNAL)}
+        self.entries = told
         entries = [self.entries[study] for study in sorted(self.entries)]
         content = encode_manifest(manifest_of(entries))
         digest = xxhash.xxh3_128_hexdigest(content)

@@ -84,8 +84,8 @@ def _chosen(found: list[Series], wanted: str | None, path: Path) -> Series:
     if len(candidates) > 1:
         raise IngestError(
             "MULTI_SERIES",
-            f"{len(candidates)} series may be the volume: {_listed(candidates)}; choose one with series=ID, or give "
-            "each its own folder",
+            f"{len(candidates)} series may be the volume: {_listed(candidates)}; choose with "
+            "--series-rule, or give each a row in a table",
             path=path,
         )
     _require_volume(candidates or found, path)

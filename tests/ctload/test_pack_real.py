@@ -28,7 +28,7 @@ def packed(tmp_path_factory) -> tuple[Store, dict[str, str]]:
     names = json.loads(store.with_name("store.keys.json").read_text())["sources"]
     studies = open_store(store).studies
     hashed = dict(zip(studies.column("source"), studies.ids, strict=True))
-    return open_store(store), {relative: hashed[key] for key, relative in names.items()}
+    return open_store(store), {relative.partition("#")[0]: hashed[key] for key, relative in names.items()}
 
 
 def expected(source: str) -> dict:

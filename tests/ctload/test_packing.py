@@ -87,8 +87,9 @@ def test_one_id_for_two_files_is_refused_for_both_and_never_decided(tmp_path, so
     assert report.packed == ("three", "two")
     assert [(refusal.study, refusal.code) for refusal in report.refused] == [("one", "DUPLICATE_STUDY")] * 2
     for refusal in report.refused:
-        assert str(sources / "one.nii.gz") in refusal.reason
-        assert str(sources / "elsewhere/one.nii.gz") in refusal.reason
+        assert (str(sources / "one.nii.gz") in refusal.detail) != (refusal.source == str(sources / "one.nii.gz"))
+        assert (str(sources / "elsewhere/one.nii.gz") in refusal.detail) == ("elsewhere" not in refusal.source)
+        assert str(sources) not in refusal.reason
 
 
 def test_the_same_file_given_twice_is_one_study(tmp_path, sources):
