@@ -3,10 +3,11 @@
 Their quotient is what is usually called MFU, with the ceiling measured here and now instead of read from a datasheet.
 """
 
-import copy
 import time
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctclip.models.dual import DualEncoder
@@ -16,20 +17,19 @@ def training_flops(model: DualEncoder, *, volume_shape: tuple[int, int, int, int
     """Operations (2 per multiply-add) of one study's forward and backward pass through both towers.
 
     Args:
-        model: Is copied without its values.
+        model: On the CPU; stays as it is.
         volume_shape: (C, D, H, W).
         num_tokens: N, to which texts are padded.
 
     Returns:
         The count; None where a text encoder reads values while it runs, so that it cannot be counted.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = copy.deepcopy(model).to("meta")
-        volume = torch.empty(2, *volume_shape, device="meta")
-        ids = torch.zeros(2, num_tokens, dtype=torch.int64, device="meta")
+    with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        state = {name: fake.from_tensor(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
+        inputs = (torch.empty(2, *volume_shape), torch.zeros(2, num_tokens, dtype=torch.int64))
         with FlopCounterMode(display=False) as counter:
             try:
-                features = model(volume, ids, torch.ones_like(ids))
+                features = functional_call(model, state, (*inputs, torch.ones_like(inputs[1])))
                 (features.image.sum() + features.text.sum()).backward()
             except (NotImplementedError, RuntimeError):
                 return None
