@@ -43,7 +43,8 @@ def collapse_report(embeddings: np.ndarray, groups: Sequence[str]) -> dict[str, 
     is_across = (group[:, None] != group[None, :])[upper]
     across, within = cosines[upper][is_across], cosines[upper][~is_across]
     report = {**_distribution(across), **_separation(across, within)}
-    report["nearest_centroid_accuracy"] = float(_nearest_centroid(vectors, group, len(names)))
+    has_neighbours = len(names) < len(vectors)
+    report["nearest_centroid_accuracy"] = _nearest_centroid(vectors, group, len(names)) if has_neighbours else None
     report["effective_rank"] = none_if_nan(effective_rank(vectors))
     report["uniformity"] = float(math.log(np.mean(np.exp(-2 * (2 - 2 * cosines[upper])))))
     return {"num_embeddings": len(vectors), "num_groups": len(names), **report}

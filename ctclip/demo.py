@@ -24,8 +24,9 @@ from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS, Knobs
 from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions
+from ctclip.run_evaluation import evaluate_run
 from ctclip.score_text import format_report
-from ctclip.scoring import embeddings_path, score_run
+from ctclip.scoring import embeddings_path
 from ctclip.training import train
 from ctload.packing import pack
 
@@ -178,4 +179,4 @@ def _embed(run: Path, cohort: Cohort, store: Path) -> None:
 
 def _evaluate(run: Path, cohort: Cohort) -> dict[str, Any]:
     options = EvaluateOptions(threshold_from="val", threshold_rule="f1")
-    return score_run(run, cohort, "test", prompts=default_prompts(cohort.findings), options=options)
+    return evaluate_run(run, cohort, "test", prompts=default_prompts(cohort.findings), options=options)

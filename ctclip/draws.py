@@ -69,6 +69,20 @@ def draw_metrics(table: ScoreTable, *, options: EvaluateOptions, validation: Sco
     )
 
 
+def draw_auroc(table: ScoreTable, *, options: EvaluateOptions) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC alone, where no threshold is needed: (F,) on the studies, (R, F) under the draws of all other metrics."""
+    blocks = draw_counts(table.patients, num_draws=options.num_bootstraps, seed=options.seed)
+    rows = []
+    for weights in chain([np.ones((1, len(table)), np.float32)], blocks):
+        columns = []
+        for labels, scores in zip(table.labels.T, table.scores.T, strict=True):
+            known = labels >= 0
+            columns.append(RANK_METRICS["auroc"](labels[known], scores[known], weights[:, known]))
+        rows.append(np.stack(columns, axis=1))
+    stacked = np.concatenate(rows)  # (1 + R, F)
+    return stacked[0], stacked[1:]
+
+
 def mean_over_findings(draws: np.ndarray) -> np.ndarray:
     """(R, F) -> (R,): mean of the defined findings in each draw; NaN where fewer than half are defined."""
     if draws.shape[1] == 0:

@@ -3,13 +3,17 @@
 Axis legend: d, h, w tokens; D, H, W voxels of the mask's grid; E embedding size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from ctclip.draws import mean_over_findings
 from ctclip.errors import EvaluationError
+from ctclip.statistics import draw_counts, none_if_nan, percentile_interval
+
+NOT_ASKED, EMPTY = -1, -2
 
 
 def similarity_map(tokens_dhwE: np.ndarray, prompt_E: np.ndarray) -> np.ndarray:
@@ -62,18 +66,58 @@ def is_hit(
     return bool(distance[voxel] <= tolerance_mm)
 
 
-def pointing_report(hits: Mapping[str, Sequence[bool | None]], *, are_organ_masks: bool = False) -> dict[str, Any]:
-    """Accuracy per finding, hits / (hits + misses), and its mean over findings.
+def pointing_report(
+    hits: np.ndarray,
+    chances: np.ndarray,
+    *,
+    findings: Sequence[str],
+    patients: Sequence[str],
+    num_bootstraps: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Accuracy per finding, hits / (hits + misses), and its mean over findings, with intervals over patients.
 
     Args:
-        hits: Finding -> results of `is_hit`; None (an empty mask) is left out and counted.
-        are_organ_masks: The masks show the organ, not the lesion: the score is then called anatomy_pointing_accuracy.
+        hits: (N, F) int8: 1 hit, 0 miss, EMPTY for a mask without a voxel in the map's box, NOT_ASKED without a mask.
+        chances: (N, F) share of the box that the mask fills: what a voxel drawn at random scores. Read where hits is
+            0 or 1.
+        findings: (F,) names.
+        patients: (N,) ids, resampled together.
+        num_bootstraps: Draws.
+        seed: Of the draws.
+        level: Of the intervals.
+
+    Returns:
+        {"findings": {finding: {"accuracy": interval or None values, "chance", "num", "num_empty"}}, "accuracy",
+        "chance", "num_findings", "num_studies"}.
     """
-    findings: dict[str, Any] = {}
-    for name, results in hits.items():
-        known = [result for result in results if result is not None]
-        accuracy = sum(known) / len(known) if known else None
-        findings[name] = {"accuracy": accuracy, "num": len(known), "num_without_mask": len(results) - len(known)}
-    defined = [entry["accuracy"] for entry in findings.values() if entry["accuracy"] is not None]
-    title = "anatomy_pointing_accuracy" if are_organ_masks else "pointing_accuracy"
-    return {title: float(np.mean(defined)) if defined else None, "findings": findings}
+    asked = hits >= 0
+    wins = (hits == 1).astype(np.float64)
+    values = _shares(wins.sum(0), asked.sum(0))
+    blocks = draw_counts(patients, num_draws=num_bootstraps, seed=seed) if len(patients) else []
+    drawn = [_shares(counts @ wins, counts @ asked.astype(np.float64)) for counts in blocks]
+    draws = np.concatenate(drawn) if drawn else np.zeros((0, len(findings)))
+    chance = _shares(np.where(asked, chances, 0).sum(0), asked.sum(0))
+    defined = asked.any(0)
+    report: dict[str, Any] = {}
+    for column, name in enumerate(findings):
+        interval = percentile_interval(float(values[column]), draws[:, column], level=level)
+        report[name] = {
+            "accuracy": interval.as_dict(),
+            "chance": none_if_nan(float(chance[column])),
+            "num": int(asked[:, column].sum()),
+            "num_empty": int((hits[:, column] == EMPTY).sum()),
+        }
+    mean = float(values[defined].mean()) if defined.any() else float("nan")
+    return {
+        "findings": report,
+        "accuracy": percentile_interval(mean, mean_over_findings(draws[:, defined]), level=level).as_dict(),
+        "chance": float(chance[defined].mean()) if defined.any() else None,
+        "num_findings": int(defined.sum()),
+        "num_studies": int(asked.any(1).sum()),
+    }
+
+
+def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    return np.divide(parts, wholes, out=np.full(np.shape(wholes), np.nan), where=wholes > 0)

@@ -1,13 +1,13 @@
 """How much a zero-shot score depends on how the prompt is worded: one score per template, and their spread."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.draws import draw_metrics, mean_over_findings
+from ctclip.draws import draw_auroc, mean_over_findings
 from ctclip.errors import EvaluationError
 from ctclip.prompts import Prompts, PromptSet
 from ctclip.protocol import EvaluateOptions
@@ -152,9 +152,9 @@ def macro_by_template(
         table = score_cohort(
             image_embeddings, studies, cohort=cohort, prompts=prompts, embed_texts=embed_texts, aggregate=aggregate
         )
-        drawn = draw_metrics(table, options=replace(options, threshold_from="argmax"))
-        values.append(drawn.values["auroc"])
-        draws.append(mean_over_findings(drawn.draws["auroc"]))
+        on_studies, under_draws = draw_auroc(table, options=options)
+        values.append(on_studies)
+        draws.append(mean_over_findings(under_draws))
     return TemplateScores(cohort.findings, np.array(values), np.array(draws).T)
 
 

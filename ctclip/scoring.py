@@ -43,7 +43,7 @@ def score_split(
     return score_cohort(
         embeddings.image,
         embeddings.study,
-        cohort=_packed(cohort.split(split), embeddings, run),
+        cohort=packed_cohort(cohort.split(split), embeddings, run),
         prompts=prompts,
         embed_texts=embed_texts,
         aggregate=aggregate,
@@ -58,6 +58,7 @@ def score_run(
     prompts: PromptSet,
     options: EvaluateOptions,
     aggregate: str = "similarities",
+    embed_texts: TextEmbedder | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Score a split zero-shot and write report and score table into the run's folder.
@@ -69,15 +70,16 @@ def score_run(
         prompts: Texts by finding.
         options: Thresholds, bootstrap.
         aggregate: similarities | embeddings.
+        embed_texts: The run's text tower; opened on `device` when not given.
         device: Where prompts are embedded.
 
     Raises:
         EvaluationError: Embeddings that are missing or of another checkpoint; anything `report_scores` refuses.
     """
-    embed_texts = TextEmbedder(run, device=device)
+    embedder = embed_texts or TextEmbedder(run, device=device)
 
     def table_of(name: str) -> ScoreTable:
-        return score_split(run, cohort, name, prompts=prompts, embed_texts=embed_texts, aggregate=aggregate)
+        return score_split(run, cohort, name, prompts=prompts, embed_texts=embedder, aggregate=aggregate)
 
     table = table_of(split)
     validation = table_of("val") if options.threshold_from == "val" else None
@@ -111,7 +113,7 @@ def read_config(run: Path) -> TrainConfig:
     return from_json(path.read_text(encoding="utf-8"), TrainConfig, path=path)
 
 
-def _packed(cohort: Cohort, embeddings: Embeddings, run: Path) -> Cohort:
+def packed_cohort(cohort: Cohort, embeddings: Embeddings, run: Path) -> Cohort:
     """The cohort, less the studies that were not packed where the run was told to leave such out."""
     if read_config(run).data.unpacked == "error":
         return cohort

@@ -8,14 +8,19 @@ import tyro
 
 from ctclip.cohorts.source import read_cohort
 from ctclip.compare import compare_scores, format_comparison
+from ctclip.comparison_page import write_comparison_page
 from ctclip.config import PRESETS, TrainConfig, preset
+from ctclip.diagnostics import PARTS
 from ctclip.embed import embed_split, write_embeddings
+from ctclip.evaluation_page import evaluation_page_path
 from ctclip.phantom.command import add_phantom_arguments, run_phantom
+from ctclip.pointing_game import MASK_KINDS, PointingOptions
 from ctclip.prompts import default_prompts, load_prompts
 from ctclip.protocol import THRESHOLD_SOURCES, EvaluateOptions
 from ctclip.reports.command import add_reports_arguments, run_reports
+from ctclip.run_evaluation import evaluate_run
 from ctclip.score_text import format_report
-from ctclip.scoring import embeddings_path, read_config, score_run, scores_path
+from ctclip.scoring import embeddings_path, read_config, scores_path
 from ctclip.thresholds import RULES
 from ctclip.training import train as train_run
 from ctclip.zeroshot import AGGREGATES, load_scores
@@ -67,7 +72,7 @@ def embed(words: list[str]) -> int:
 
 
 def evaluate(words: list[str]) -> int:
-    """`ctclip evaluate --run RUN --split SPLIT`: zero-shot scores from embeddings; no voxel is read."""
+    """`ctclip evaluate --run RUN --split SPLIT`: zero-shot scores from embeddings, and a page of them."""
     parser = argparse.ArgumentParser(prog="ctclip evaluate", description=evaluate.__doc__)
     _add_run_arguments(parser)
     parser.add_argument("--split", choices=SPLITS, default="test")
@@ -77,17 +82,31 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--aggregate", choices=AGGREGATES, default="similarities")
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="what to add to the scores (all)")
+    parser.add_argument("--pointing", choices=MASK_KINDS, help="play the pointing game, the only part to read voxels,"
+                        " on label maps that bear names of findings; the kind is what they show")  # fmt: skip
+    parser.add_argument("--tolerance-mm", type=float, default=0.0, help="how far outside a mask still counts (0)")
+    parser.add_argument("--store", help="store of the label maps (default: the run's)")
     args = parser.parse_args(words)
     cohort = read_cohort(args.cohort or read_config(args.run).cohort)
     prompts = load_prompts(args.prompts) if args.prompts else default_prompts(cohort.findings)
     options = EvaluateOptions(
         threshold_from=args.thresholds, threshold_rule=args.rule, num_bootstraps=args.bootstraps, seed=args.seed
     )
-    report = score_run(
-        args.run, cohort, args.split, prompts=prompts, options=options, aggregate=args.aggregate, device=args.device
+    report = evaluate_run(
+        args.run,
+        cohort,
+        args.split,
+        prompts=prompts,
+        options=options,
+        aggregate=args.aggregate,
+        parts=args.parts,
+        pointing=PointingOptions(args.pointing, args.tolerance_mm) if args.pointing else None,
+        store=args.store,
+        device=args.device,
     )
     print(format_report(report))
-    print(f"\nwritten: {scores_path(args.run, args.split)}")
+    print(f"\nwritten: {scores_path(args.run, args.split)}\npage: {evaluation_page_path(args.run, args.split)}")
     return 0
 
 
@@ -99,12 +118,15 @@ def compare(words: list[str]) -> int:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="write the differences to this .json file")
+    parser.add_argument("--page", type=Path, help="write them as a page to this .html file")
     args = parser.parse_args(words)
     tables = [load_scores(scores_path(run, args.split).with_suffix(".npz")) for run in (args.run_a, args.run_b)]
     report = compare_scores(*tables, options=EvaluateOptions(num_bootstraps=args.bootstraps))
     print(format_comparison(report))
     if args.out is not None:
         args.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if args.page is not None:
+        print(f"page: {write_comparison_page(args.page, report, names=(args.run_a.name, args.run_b.name))}")
     return 0
 
 

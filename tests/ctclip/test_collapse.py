@@ -77,4 +77,4 @@ def test_groups_of_one_have_no_gap():
     report = collapse_report(np.eye(3), ["a", "b", "c"])
     assert report["gap"] is None
     assert report["cohen_d"] is None
-    assert report["nearest_centroid_accuracy"] == 0
+    assert report["nearest_centroid_accuracy"] is None

@@ -29,8 +29,10 @@ def config_of(folder: Path, **changes) -> DemoConfig:
 def test_the_page_needs_no_network_and_says_that_all_is_synthetic(folder: Path) -> None:
     page = (folder / "demo.html").read_text()
     assert "Everything on this page is synthetic" in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert page.count("data:image/png;base64,") == 1  # the slices; every other picture is drawn in the page
+    assert page.count("<svg") == 8
+    assert "Prompt robustness" in page
 
 
 def test_scores_cover_the_demo_findings_beside_the_trivial_baseline(folder: Path) -> None:

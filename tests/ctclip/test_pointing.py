@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctclip.errors import EvaluationError
-from ctclip.pointing import highest_voxel, is_hit, pointing_report, similarity_map
+from ctclip.pointing import EMPTY, NOT_ASKED, highest_voxel, is_hit, pointing_report, similarity_map
 
 SPACING = (3.0, 1.5, 1.5)
 
@@ -63,10 +63,26 @@ def test_maps_that_cannot_point_are_refused():
         is_hit(np.ones((2, 2)), np.ones((4, 4, 4), bool), spacing_mm=SPACING)
 
 
-def test_the_report_counts_hits_misses_and_missing_masks():
-    report = pointing_report({"ascites": [True, False, None, True], "fracture": [None], "cyst": [False]})
-    assert report["findings"]["ascites"] == {"accuracy": pytest.approx(2 / 3), "num": 3, "num_without_mask": 1}
-    assert report["findings"]["fracture"]["accuracy"] is None
-    assert report["pointing_accuracy"] == pytest.approx(1 / 3)
-    assert "anatomy_pointing_accuracy" in pointing_report({"a": [True]}, are_organ_masks=True)
-    assert pointing_report({})["pointing_accuracy"] is None
+def test_the_report_counts_hits_misses_and_empty_masks_beside_chance():
+    hits = np.array(
+        [[1, EMPTY, 0], [0, NOT_ASKED, NOT_ASKED], [EMPTY, NOT_ASKED, NOT_ASKED], [1, NOT_ASKED, 0]], np.int8
+    )
+    chances = np.where(hits >= 0, [[0.3, 0.9, 0.1]], 7.0)
+    report = pointing_report(
+        hits, chances, findings=["ascites", "fracture", "cyst"], patients=["p", "q", "r", "s"], num_bootstraps=200
+    )
+    ascites, fracture, cyst = report["findings"].values()
+    assert ascites["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert ascites["accuracy"]["low"] < 2 / 3 < ascites["accuracy"]["high"]
+    assert (ascites["num"], ascites["num_empty"], ascites["chance"]) == (3, 1, pytest.approx(0.3))
+    assert (fracture["accuracy"]["value"], fracture["chance"], fracture["num_empty"]) == (None, None, 1)
+    assert cyst["accuracy"]["value"] == 0
+    assert report["accuracy"]["value"] == pytest.approx(1 / 3)
+    assert report["chance"] == pytest.approx(0.2)
+    assert (report["num_findings"], report["num_studies"]) == (2, 3)
+
+
+def test_a_game_without_studies_has_no_score():
+    report = pointing_report(np.zeros((0, 1), np.int8), np.zeros((0, 1)), findings=["ascites"], patients=[])
+    assert report["accuracy"]["value"] is None
+    assert report["findings"]["ascites"]["num"] == 0
