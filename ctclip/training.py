@@ -52,8 +52,7 @@ def train(
     """
     check_config(config)
     with open_world(config.device) as world, _torch_settings(config, world), StopSignal() as stop:
-        shape_batch(config, world.size)
-        _check_budget(config, world)
+        _check_compiled(config, world)
         run = Path(config.out)
         checkpoint = open_run(run)
         is_talking = world.is_first and not is_quiet
@@ -75,11 +74,19 @@ def train(
                 return session.run(stop, stop_at)
 
 
-def _check_budget(config: TrainConfig, world: World) -> None:
-    if config.activation_budget < 1 and not is_compile_wanted(config.compile, world.device):
+def _check_compiled(config: TrainConfig, world: World) -> None:
+    """Refuse a batch that does not divide, and what goes only with or only without torch.compile."""
+    shape = shape_batch(config, world.size)
+    is_compiled = is_compile_wanted(config.compile, world.device)
+    if config.activation_budget < 1 and not is_compiled:
         raise ConfigError(
             f"activation_budget={config.activation_budget} needs torch.compile, which is off here; pass --compile on, "
             "or take micro_batch=auto to save memory without it"
+        )
+    if shape.ranks_per_group > 1 and is_compiled:
+        raise ConfigError(
+            f"bn_group={shape.bn_group} is more than the {shape.rank_batch} studies of a rank, and batch norm over "
+            f"ranks is not compiled; pass --compile off, or bn_group={shape.rank_batch} or less"
         )
 
 

@@ -18,6 +18,7 @@ from ctclip.models.features import Features
 from ctclip.objectives.clip import clip_loss
 from ctclip.optim import learning_rate, make_optimizer, set_learning_rate
 from ctclip.running_statistics import RunningStatistics
+from ctclip.shared_norm import share_batch_norm
 from ctclip.weight_average import WeightAverage
 from ctload.draw import derive_key
 
@@ -39,6 +40,8 @@ class TrainingStep:
         self._config = config
         self._world = world
         self._shape = shape or shape_batch(config, world.size)
+        if self._shape.ranks_per_group > 1:
+            share_batch_norm(model, world, self._shape.ranks_per_group)
         self._statistics = RunningStatistics(model, world)
         self._forward = GroupedForward(model, self._shape.tower_batch, self._statistics)
         self._ranks: DistributedDataParallel | None = None

@@ -65,8 +65,8 @@ def save_feature_gradients(folder: str) -> None:
         torch.save(saved, Path(folder) / f"features-{world.rank}.pt")
 
 
-def model_gradients(world: World, folder: str) -> dict[str, torch.Tensor]:
-    """Gradients of every parameter of a small dual encoder for one step, batch norm in evaluation mode."""
+def model_gradients(world: World, folder: str, *, is_training: bool = False, **changes: Any) -> dict[str, torch.Tensor]:
+    """Gradients of every parameter of a small dual encoder for one step, and afterwards the buffers."""
     from ctclip.config import TrainConfig
     from ctclip.data import TrainBatch
     from ctclip.models.dual import build_dual_encoder
@@ -74,10 +74,10 @@ def model_gradients(world: World, folder: str) -> dict[str, torch.Tensor]:
     from ctclip.training_step import TrainingStep
     from tests.ctclip.learnable import learnable_config
 
-    config: TrainConfig = learnable_config(Path(folder))
+    config: TrainConfig = learnable_config(Path(folder), **changes)
     text_folder = Path(folder) / "text"
-    model = build_dual_encoder(config.model, text_folder, num_channels=1, seed=0, is_pretrained=True).eval()
-    step = TrainingStep(model, config, world)
+    model = build_dual_encoder(config.model, text_folder, num_channels=1, seed=0, is_pretrained=True)
+    step = TrainingStep(model.train(is_training), config, world)
     rows = slice(world.rank * 8 // world.size, (world.rank + 1) * 8 // world.size)
     volume = torch.rand(8, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))[rows]
     texts = [f"liver : {word} ." for word in ("normal", "mass", "cyst", "stone", "large", "dark", "dense", "small")]
@@ -89,7 +89,26 @@ def model_gradients(world: World, folder: str) -> dict[str, torch.Tensor]:
 
     step.optimizer.step = keep  # pyright: ignore[reportAttributeAccessIssue]
     step.run(0, batch)
-    return gradients
+    return gradients | {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def save_training_gradients(argument: tuple[str, list[dict[str, Any]]]) -> None:
+    """`model_gradients` in training mode for each set of changes."""
+    folder, settings = argument
+    next_group()
+    with open_world("cpu") as world:
+        for number, changes in enumerate(settings):
+            found = model_gradients(world, folder, is_training=True, **changes)
+            torch.save(found, Path(folder) / f"training-{world.size}-{world.rank}-{number}.pt")
+
+
+def train_on(argument: tuple) -> None:
+    """A run, or the rest of one."""
+    from ctclip.training import train
+
+    config, cohort, stop_at = argument
+    next_group()
+    train(config, cohort=cohort, stop_at=stop_at, is_quiet=True)
 
 
 def train_and_save(argument: tuple) -> None:
