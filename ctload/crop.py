@@ -72,13 +72,13 @@ class Crop(Protocol):
         ...
 
 
-def _checked_shape(shape: Triple, name: str) -> Triple:
+def checked_shape(shape: Triple, name: str) -> Triple:
     if len(shape) != 3 or any(int(size) != size or size < 1 for size in shape):
         raise PlanError(f"{name} needs three sizes (D, H, W) >= 1 voxel, got {shape}")
     return (int(shape[0]), int(shape[1]), int(shape[2]))
 
 
-def _check_fits(studies: Studies, shape: Triple, pad: bool, name: str) -> Triple:
+def check_fits(studies: Studies, shape: Triple, pad: bool, name: str) -> Triple:
     shapes = studies.shapes
     small = np.flatnonzero((shapes < np.array(shape)).any(axis=1))
     if len(small) and not pad:
@@ -91,7 +91,7 @@ def _check_fits(studies: Studies, shape: Triple, pad: bool, name: str) -> Triple
     return shape
 
 
-def _padded_starts(shapes: np.ndarray, shape: Triple) -> np.ndarray:
+def padded_starts(shapes: np.ndarray, shape: Triple) -> np.ndarray:
     """-(missing // 2) where a volume is smaller than the crop, 0 elsewhere: MONAI's symmetric padding."""
     return -(np.maximum(np.array(shape, np.int64) - shapes, 0) // 2)
 
@@ -143,15 +143,15 @@ class CenterCrop:
     pad: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape(self.shape, "CenterCrop"))
+        object.__setattr__(self, "shape", checked_shape(self.shape, "CenterCrop"))
 
     def check(self, studies: Studies) -> Triple:
-        return _check_fits(studies, self.shape, self.pad, "CenterCrop")
+        return check_fits(studies, self.shape, self.pad, "CenterCrop")
 
     def starts(self, shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         shapes = np.asarray(shapes, np.int64)
         inside = np.maximum(shapes // 2 - np.array(self.shape, np.int64) // 2, 0)
-        return np.where(shapes >= self.shape, inside, _padded_starts(shapes, self.shape))
+        return np.where(shapes >= self.shape, inside, padded_starts(shapes, self.shape))
 
     @property
     def is_resizing(self) -> bool:
@@ -183,17 +183,17 @@ class RandomCrop:
     view_shift: Triple | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape(self.shape, "RandomCrop"))
+        object.__setattr__(self, "shape", checked_shape(self.shape, "RandomCrop"))
         object.__setattr__(self, "view_shift", checked_shift(self.view_shift, "RandomCrop"))
 
     def check(self, studies: Studies) -> Triple:
-        return _check_fits(studies, self.shape, self.pad, "RandomCrop")
+        return check_fits(studies, self.shape, self.pad, "RandomCrop")
 
     def starts(self, shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         shapes = np.asarray(shapes, np.int64)
         num_places = np.maximum(shapes - np.array(self.shape, np.int64), 0) + 1
         inside = np.floor(rng.random(shapes.shape) * num_places).astype(np.int64)
-        return np.where(shapes >= self.shape, inside, _padded_starts(shapes, self.shape))
+        return np.where(shapes >= self.shape, inside, padded_starts(shapes, self.shape))
 
     @property
     def is_resizing(self) -> bool:

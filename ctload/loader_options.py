@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctload.augment import Augment
@@ -64,10 +65,10 @@ def check_arrays(studies: Studies, channels: Sequence[str], labels: Sequence[str
         if not wanted:
             continue
         stored = studies.table[column].combine_chunks()
-        names, rows = stored.flatten(), pc.list_parent_indices(stored).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        names, rows = stored.flatten(), pc.call_function("list_parent_indices", [stored]).to_numpy()
         for name in wanted:
             lacks = np.ones(len(studies), bool)
-            lacks[rows[pc.equal(names, name).to_numpy(zero_copy_only=False)]] = False
+            lacks[rows[pc.call_function("equal", [names, pa.scalar(name)]).to_numpy(zero_copy_only=False)]] = False
             if lacks.any():
                 row = int(lacks.argmax())
                 raise PlanError(

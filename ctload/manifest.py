@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         ("num_clipped_low", pa.int64()),
         ("num_clipped_high", pa.int64()),
         ("max_rounding", pa.float64()),  # largest |stored - exact| in stored units; 0 when lossless
+        ("blocks", pa.string()),  # block table, see ctload/blocks.py; "" in studies packed before there were any
     ]
 )
 

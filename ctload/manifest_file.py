@@ -65,9 +65,14 @@ def decode_manifest(content: bytes, path: Path) -> pa.Table:
         ChecksumError: It is no Parquet file, or a page is damaged.
     """
     try:
-        return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ChecksumError(f"the manifest cannot be read ({error}); pack again to rebuild it", path=path) from error
+    if "blocks" in table.column_names:
+        return table
+    at = SCHEMA.get_field_index("blocks")
+    empty = pa.array([""] * table.num_rows, pa.string())
+    return table.add_column(min(at, table.num_columns), "blocks", empty)
 
 
 def manifest_of(entries: Sequence[JournalEntry]) -> pa.Table:
@@ -76,7 +81,7 @@ def manifest_of(entries: Sequence[JournalEntry]) -> pa.Table:
     Raises:
         ManifestError: A carried column has values of types that no column can hold together.
     """
-    table = pa.Table.from_pylist([entry.row for entry in entries], schema=SCHEMA)
+    table = pa.Table.from_pylist([{"blocks": "", **entry.row} for entry in entries], schema=SCHEMA)
     names = sorted({name for entry in entries for name in entry.extra})
     for name in names:
         table = table.append_column(name, _column(name, [entry.extra.get(name) for entry in entries]))

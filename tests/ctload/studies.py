@@ -29,7 +29,7 @@ def make_studies(
         "spacing_x_mm": [spacing_mm[2]] * num,
         "affine": [affine.ravel().tolist()] * num, "source_affine": [affine.ravel().tolist()] * num,
         "unit": ["HU"] * num, "scale": [1.0] * num, "offset": [0.0] * num, "fill_value": [-1024] * num,
-        "channels": [["0"]] * num, "labels": [[]] * num,
+        "blocks": [""] * num, "channels": [["0"]] * num, "labels": [[]] * num,
         "digest": [f"{row:032x}" for row in range(num)],
         "metadata_digests": [["0" * 32] * 2] * num, "stored_bytes": sizes.prod(axis=1),
     }  # fmt: skip
