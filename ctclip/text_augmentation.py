@@ -1,8 +1,8 @@
 """CA-GCL's augmentation of texts: another order of an anatomy's sentences, and some of them left out.
 
-Only indices are drawn; no word is inserted, edited or cut. A draw is a function of the
-access's coordinates. Training only. The abstract names permutation invariance and partial completeness (arXiv 2605.13544); all
-probabilities are inferred.
+Only indices are drawn; no word is inserted, edited or cut. A draw is a function of the access's coordinates. Training
+only. The abstract names permutation invariance and partial completeness (arXiv 2605.13544); all probabilities are
+inferred.
 """
 
 import math

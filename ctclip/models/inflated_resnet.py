@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ctclip.config import ImageConfig
 
 EXPANSION = 4  # a bottleneck gives 4 times its inner width
+STAGE_STRIDES = ((2, 4, 4), (4, 8, 8), (8, 16, 16), (16, 32, 32))  # voxels (z, y, x) from cell to cell
 
 
 class InflatedResNet(nn.Module):
@@ -60,11 +61,17 @@ class InflatedResNet(nn.Module):
         """Projected tokens (B, E, d, h, w) of volumes (B, C, D, H, W); their mean is what `forward` gives."""
         return self.contrastive_head(self._hidden(volume_BCDHW))
 
-    def _hidden(self, volume_BCDHW: Tensor) -> Tensor:
+    def stage_maps(self, volume_BCDHW: Tensor) -> list[Tensor]:
+        """What each of the four stages gives, (B, C_k, d_k, h_k, w_k), cell k of them STAGE_STRIDES[k] voxels."""
         hidden = self.maxpool(functional.relu(self.bn1(self._stem(volume_BCDHW)), inplace=True))
+        maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             hidden = stage(hidden)
-        return hidden
+            maps.append(hidden)
+        return maps
+
+    def _hidden(self, volume_BCDHW: Tensor) -> Tensor:
+        return self.stage_maps(volume_BCDHW)[-1]
 
     def _stem(self, volume_BCDHW: Tensor) -> Tensor:
         if not self.is_stem_summed:

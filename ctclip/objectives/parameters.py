@@ -8,6 +8,8 @@ METHODS.md beside the packages' README tells each method's story.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ctclip.text_augmentation import TextAugmentation
+
 
 @dataclass(frozen=True)
 class ClipParameters:
@@ -96,6 +98,25 @@ class MococlipParameters:
 
 
 @dataclass(frozen=True)
+class AnatomyParameters:
+    """How an anatomy's voxels become one image embedding."""
+
+    source: Literal["masks", "attention"] = "masks"
+    """Where an anatomy is: in the label map, as fVLM has it; or wherever its query looks, for cohorts without masks.
+    The latter is not fVLM. [inferred]"""
+    pooling: Literal["attention", "mean"] = "attention"
+    """Of the anatomy's tokens of all stages: attention with one learned query per anatomy [certain], or their mean."""
+    cells: Literal["touched", "share"] = "touched"
+    """Only for the mean: a token counts when its cell holds any voxel of the anatomy [certain], or as much as it
+    holds, which keeps small anatomies apart on coarse grids."""
+    needs_whole: bool = True
+    """An anatomy whose voxels reach a face of the crop is left out. [certain; off where crops always cut it]"""
+    normal_by: Literal["rules", "conclusion"] = "rules"
+    """What makes an anatomy's text normal: the rules on its sentences [inferred], or an impression that does not
+    mention it, as in fVLM's data, where a language model wrote that impression. [certain]"""
+
+
+@dataclass(frozen=True)
 class LocalParameters:
     """The per-anatomy term of fVLM (arXiv 2501.14548), read in the released code but where marked."""
 
@@ -118,6 +139,8 @@ class FvlmParameters:
 
     local: LocalParameters = field(default_factory=LocalParameters)
     """The per-anatomy term."""
+    anatomy: AnatomyParameters = field(default_factory=AnatomyParameters)
+    """The image embedding of an anatomy, and what makes its text normal."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +170,10 @@ class CagclParameters:
     """The per-anatomy term; its mean over anatomies, so that it and the global term are of one size. [inferred]"""
     across: GlobalParameters = field(default_factory=GlobalParameters)
     """The term across anatomies."""
+    anatomy: AnatomyParameters = field(default_factory=AnatomyParameters)
+    """As in fVLM."""
+    texts: TextAugmentation = field(default_factory=TextAugmentation)
+    """Other orders and parts of an anatomy's sentences, while training. [named in the abstract; chances inferred]"""
     weight_volume: float = 0.0
     """Factor of a CLIP term of whole volumes and whole reports. "Global" is read as across anatomies, not as whole
     volume. [inferred, hence off]"""

@@ -51,7 +51,8 @@ def test_short_texts_and_chance_zero_change_nothing():
 @pytest.mark.parametrize("name", ["seed", "epoch", "step", "study", "unit"])
 def test_every_coordinate_draws_anew(name):
     values = map(str, range(20)) if name in ("study", "unit") else range(20)
-    assert len({draw("abcdefgh", **{name: value}) for value in values}) > 15
+    places = [replace(PLACE, **{name: value}) for value in values]
+    assert len({draw_sentences("abcdefgh", [False] * 8, ALWAYS, place) for place in places}) > 15
 
 
 def test_sentences_that_refer_back_follow_the_one_before():

@@ -66,7 +66,9 @@ FORMS = {
         cagcl_objective,
         plain.plain_cagcl,
         CagclParameters(
-            LocalParameters("mean", needs_abnormal=False), GlobalParameters("all", 1.0, True, False, 0.4), 0.3
+            LocalParameters("mean", needs_abnormal=False),
+            GlobalParameters("all", 1.0, True, False, 0.4),
+            weight_volume=0.3,
         ),
         3,
     ),
