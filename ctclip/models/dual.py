@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ctclip.config import ModelConfig
 from ctclip.models.features import Features
 from ctclip.models.inflated_resnet import InflatedResNet
+from ctclip.models.initial_weights import InitialWeights, lay_into
 from ctclip.models.text import TextEncoder, build_text_encoder
 
 
@@ -46,7 +47,13 @@ class DualEncoder(nn.Module):
 
 
 def build_dual_encoder(
-    config: ModelConfig, text_folder: Path, *, num_channels: int, seed: int, is_pretrained: bool
+    config: ModelConfig,
+    text_folder: Path,
+    *,
+    num_channels: int,
+    seed: int,
+    is_pretrained: bool,
+    initial: InitialWeights | None = None,
 ) -> DualEncoder:
     """The model of a configuration, in channels-last 3D, its random weights drawn from `seed` alone.
 
@@ -56,12 +63,19 @@ def build_dual_encoder(
         num_channels: C of the volumes.
         seed: Of the random weights.
         is_pretrained: Read the text tower's pretrained weights; False where a checkpoint follows.
+        initial: Weights to begin with in place of random ones.
+
+    Raises:
+        CheckpointError: The initial weights are of another architecture.
     """
+    is_text_read = is_pretrained and not (initial is not None and initial.has_text(text_folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         image = InflatedResNet(config.image, num_channels=num_channels, embedding_dim=config.embedding_dim)
         text = build_text_encoder(
-            text_folder, config.text, embedding_dim=config.embedding_dim, is_pretrained=is_pretrained
+            text_folder, config.text, embedding_dim=config.embedding_dim, is_pretrained=is_text_read
         )
     model = DualEncoder(image, text, logit_scale=config.logit_scale)
+    if initial is not None:
+        lay_into(initial, model)
     return model.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue] (torch types no such overload)

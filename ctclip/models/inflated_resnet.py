@@ -54,8 +54,15 @@ class InflatedResNet(nn.Module):
 
     def forward(self, volume_BCDHW: Tensor) -> Tensor:
         """Features (B, E) of volumes (B, C, D, H, W)."""
-        pooled = self._hidden(volume_BCDHW).mean((2, 3, 4), keepdim=True)
-        return self.contrastive_head(pooled).flatten(1)
+        return self.project(self.pooled(volume_BCDHW))
+
+    def pooled(self, volume_BCDHW: Tensor) -> Tensor:
+        """Averaged features before the head, (B, P, 1, 1, 1); P = 2048 in Merlin, whose classifiers take them."""
+        return self._hidden(volume_BCDHW).mean((2, 3, 4), keepdim=True)
+
+    def project(self, pooled_BP111: Tensor) -> Tensor:
+        """Features (B, E) of what `pooled` gives."""
+        return self.contrastive_head(pooled_BP111).flatten(1)
 
     def token_map(self, volume_BCDHW: Tensor) -> Tensor:
         """Projected tokens (B, E, d, h, w) of volumes (B, C, D, H, W); their mean is what `forward` gives."""

@@ -28,7 +28,7 @@ from transformers import (
 
 from ctclip.config import TextConfig
 from ctclip.errors import ConfigError
-from ctclip.models.longformer import UNUSED_PARTS, Longformer, from_hugging_face
+from ctclip.models.longformer import UNUSED_PARTS, Longformer, from_hugging_face, split_unused
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -145,6 +145,22 @@ def build_text_encoder(folder: Path, config: TextConfig, *, embedding_dim: int, 
     if isinstance(encoder.config, LongformerConfig):
         encoder, _ = from_hugging_face(encoder)
     return TextEncoder(encoder, embedding_dim=embedding_dim, pooling=config.pooling)
+
+
+def is_longformer(folder: Path) -> bool:
+    """Whether the encoder of a text folder is a Longformer."""
+    return isinstance(AutoConfig.from_pretrained(folder, local_files_only=True), LongformerConfig)
+
+
+def unused_of_pretrained(config: TextConfig) -> dict[str, Tensor]:
+    """Tensors of a named Longformer that its banded form has no use for, by Hugging Face's names; else none.
+
+    Raises:
+        ConfigError: The name cannot be read.
+    """
+    if not config.name or not isinstance(_from_name(AutoConfig, config.name), LongformerConfig):
+        return {}
+    return split_unused(_from_name(AutoModel, config.name).state_dict())[1]
 
 
 def train_vocabulary(texts: Iterable[str], *, size: int) -> list[str]:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
 from ctclip.config import ImageConfig, ModelConfig, TextConfig
 from ctclip.errors import CheckpointError, ConfigError
@@ -169,8 +170,6 @@ def test_merlins_stem_is_spread_over_several_windows(tmp_path):
 
 def test_a_pretrained_longformers_unused_parts_are_kept_for_the_export(tmp_path):
     config = tiny_model_config(tmp_path / "encoder", TEXTS).text
-    from transformers import AutoConfig, AutoModel  # the real classes that a user's folder goes through
-
     theirs = AutoModel.from_config(AutoConfig.from_pretrained(tmp_path / "encoder"))
     theirs.save_pretrained(tmp_path / "encoder")
     begin_text_folder(tmp_path / "text", config, TEXTS, None)
@@ -182,7 +181,7 @@ def test_a_pretrained_longformers_unused_parts_are_kept_for_the_export(tmp_path)
 
 
 def test_an_encoder_of_another_kind_has_nothing_to_keep(tmp_path):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     folder = tmp_path / "bert"
     tiny_model_config(folder, TEXTS)  # its tokenizer
     BertModel(BertConfig(vocab_size=20, max_position_embeddings=64, **sizes)).save_pretrained(folder)
