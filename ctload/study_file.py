@@ -14,6 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from ctload import chunking, durable, layout
+from ctload.blocks import FOREGROUND_HU, encode_blocks
 from ctload.digests import digest_metadata, digest_voxels
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, spacing_of
@@ -121,7 +122,15 @@ def _row(study: str, prepared: Prepared, arrays: dict[str, np.ndarray]) -> dict[
         "num_clipped_low": int(prepared.num_clipped_low),
         "num_clipped_high": int(prepared.num_clipped_high),
         "max_rounding": float(prepared.max_rounding),
+        "blocks": encode_blocks(arrays["0"], prepared.labels, above=_foreground_above(prepared)),
     }
+
+
+def _foreground_above(prepared: Prepared) -> float:
+    """Stored value that foreground lies above."""
+    if prepared.unit == "HU":
+        return (FOREGROUND_HU - prepared.offset) / prepared.scale
+    return prepared.fill_value
 
 
 def _check_readback(folder: Path, row: dict[str, Any]) -> None:
