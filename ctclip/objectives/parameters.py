@@ -177,3 +177,22 @@ class CagclParameters:
     weight_volume: float = 0.0
     """Factor of a CLIP term of whole volumes and whole reports. "Global" is read as across anatomies, not as whole
     volume. [inferred, hence off]"""
+
+
+ObjectiveName = Literal["clip", "offclip", "mococlip", "fvlm", "cagcl"]
+
+
+@dataclass(frozen=True)
+class Methods:
+    """The choices of every objective; a run reads those of the objectives it names."""
+
+    clip: ClipParameters = field(default_factory=ClipParameters)
+    """CLIP, as Merlin."""
+    offclip: OffclipParameters = field(default_factory=OffclipParameters)
+    """OFF-CLIP, ported to CT."""
+    mococlip: MococlipParameters = field(default_factory=MococlipParameters)
+    """MoCoCLIP, ported to CT."""
+    fvlm: FvlmParameters = field(default_factory=FvlmParameters)
+    """fVLM."""
+    cagcl: CagclParameters = field(default_factory=CagclParameters)
+    """CA-GCL."""
