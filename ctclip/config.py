@@ -133,6 +133,9 @@ class TrainConfig:
     """Store that `ctload pack` made of the cohort's volumes."""
     out: str = "runs/train"
     """Folder of the run. Where it holds a checkpoint, the run goes on from it."""
+    init: str = "random"
+    """Weights that a new run begins with: random; imagenet (torchvision's file in torch's download folder); a file, a
+    checkpoint of Merlin or a torchvision ResNet; or the folder of another run. Nothing is unpickled."""
     steps: int = 1000
     """Optimizer steps."""
     seed: int = 0

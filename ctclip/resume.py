@@ -15,7 +15,7 @@ from ctclip.errors import CheckpointError, ConfigError
 
 # Fields that change no bit of a result, or whose effect is in the environment or in the loader's own state.
 FREE = frozenset(
-    {"cohort", "store", "out", "checkpoint_every", "keep_checkpoints", "log_every", "allow_inexact_resume",
+    {"cohort", "store", "out", "init", "checkpoint_every", "keep_checkpoints", "log_every", "allow_inexact_resume",
      "device", "compile", "threads", "data.pipeline", "data.prefetch", "data.unpacked",
      "micro_batch", "bn_group", "profile_steps", "on_nonfinite"}
 )  # fmt: skip

@@ -18,6 +18,7 @@ from ctclip.flops import training_flops
 from ctclip.loss_watch import LossWatch
 from ctclip.meter import Meter
 from ctclip.models.dual import DualEncoder, build_dual_encoder
+from ctclip.models.initial_weights import InitialWeights
 from ctclip.models.text import TextTokenizer
 from ctclip.optim import learning_rate
 from ctclip.profiling import StepProfiler
@@ -60,6 +61,7 @@ class Session:
         data: The training split.
         loader: Of this rank; put where the checkpoint was.
         checkpoint: To go on from; None for a new run.
+        initial: Weights that a new run begins with; None for random ones.
         ceiling: Operations per second that this device reaches at most.
         is_talking: Whether to print.
     """
@@ -72,13 +74,14 @@ class Session:
         loader: Loader,
         checkpoint: Checkpoint | None,
         *,
+        initial: InitialWeights | None,
         ceiling: float,
         is_talking: bool,
     ) -> None:
         self._config, self._world, self._data, self._loader = config, world, data, loader
         self._path = Path(config.out)
         is_compiled = is_compile_wanted(config.compile, world.device)
-        model = self._build(is_pretrained=checkpoint is None)
+        model = self._build(initial, is_pretrained=checkpoint is None)
         length = config.model.text.max_length
         self._tokenizer = TextTokenizer(self._path / "text", max_length=length, is_padded_to_max=is_compiled)
         volume_shape = (num_channels(config.data), *loader.plan(0, 0).crop_shape)
@@ -144,7 +147,7 @@ class Session:
             self._log.close()
         self._writer.wait()
 
-    def _build(self, *, is_pretrained: bool) -> DualEncoder:
+    def _build(self, initial: InitialWeights | None, *, is_pretrained: bool) -> DualEncoder:
         config = self._config
         return build_dual_encoder(
             config.model,
@@ -152,6 +155,7 @@ class Session:
             num_channels=num_channels(config.data),
             seed=config.seed,
             is_pretrained=is_pretrained,
+            initial=initial,
         )
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:

@@ -22,7 +22,7 @@ from ctclip.data import TrainingData, num_channels, open_loader, open_training_d
 from ctclip.distributed import World, open_world, wait_for_all
 from ctclip.errors import ConfigError
 from ctclip.flops import measured_ceiling
-from ctclip.models.text import write_text_folder
+from ctclip.models.initial_weights import InitialWeights, begin_text_folder, read_initial
 from ctclip.resume import check_resume, elastic_changes, environment_of, open_run
 from ctclip.runlog import machine_facts
 from ctclip.session import Session, TrainResult, known_shape
@@ -45,16 +45,18 @@ def train(
         is_quiet: Show no progress.
 
     Raises:
-        ConfigError: The configuration contradicts itself or the machine.
-        CheckpointError: The folder's checkpoint is broken, of another architecture, or cannot be resumed exactly.
+        ConfigError: The configuration contradicts itself or the machine, or config.init names nothing.
+        CheckpointError: The folder's checkpoint, or what config.init names, is broken or of another architecture, or
+            the run cannot be resumed exactly.
         CohortError: The cohort's studies are not in the store.
         DivergedError: The loss or its gradient is not finite; the checkpoints before are kept.
     """
     check_config(config)
-    with open_world(config.device) as world, _torch_settings(config, world), StopSignal() as stop:
-        _check_compiled(config, world)
+    with open_world(config.device) as world, torch_settings(config, world), StopSignal() as stop:
+        check_compiled(config, world)
         run = Path(config.out)
         checkpoint = open_run(run)
+        initial = None if checkpoint else read_initial(config.init, blocks=config.model.image.blocks)
         is_talking = world.is_first and not is_quiet
         data = open_training_data(config, cohort)
         if checkpoint is not None:
@@ -63,18 +65,20 @@ def train(
             wait_for_all(world)  # every rank has looked at the folder before it changes
             ceiling = measured_ceiling(world.device)
             if world.is_first:
-                _write_run(
-                    run, config, data, checkpoint, {**machine_facts(world.device), "ceiling_tflops": ceiling / 1e12}
-                )
+                facts = {**machine_facts(world.device), "ceiling_tflops": ceiling / 1e12}
+                _write_run(run, config, data, checkpoint, initial, facts)
             wait_for_all(world)
             if is_talking:
                 print(data.summary())
-            session = Session(config, world, data, loader, checkpoint, ceiling=ceiling, is_talking=is_talking)
+            session = Session(
+                config, world, data, loader, checkpoint, initial=initial, ceiling=ceiling, is_talking=is_talking
+            )
+            del initial  # a gigabyte, where it is Merlin's
             with closing(session):
                 return session.run(stop, stop_at)
 
 
-def _check_compiled(config: TrainConfig, world: World) -> None:
+def check_compiled(config: TrainConfig, world: World) -> None:
     """Refuse a batch that does not divide, and what goes only with or only without torch.compile."""
     shape = shape_batch(config, world.size)
     is_compiled = is_compile_wanted(config.compile, world.device)
@@ -104,7 +108,7 @@ def _check_resume(
 
 
 @contextmanager
-def _torch_settings(config: TrainConfig, world: World) -> Iterator[None]:
+def torch_settings(config: TrainConfig, world: World) -> Iterator[None]:
     """Threads, generators and cuDNN as the run needs them, and afterwards as they were."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     devices = [world.device] if world.device.type == "cuda" else []
@@ -120,12 +124,17 @@ def _torch_settings(config: TrainConfig, world: World) -> Iterator[None]:
 
 
 def _write_run(
-    run: Path, config: TrainConfig, data: TrainingData, checkpoint: Checkpoint | None, facts: dict[str, Any]
+    run: Path,
+    config: TrainConfig,
+    data: TrainingData,
+    checkpoint: Checkpoint | None,
+    initial: InitialWeights | None,
+    facts: dict[str, Any],
 ) -> None:
     """The files that describe a run; the text folder only where no checkpoint has one."""
     run.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
-        write_text_folder(run / "text", config.model.text, data.training_texts())
+        begin_text_folder(run / "text", config.model.text, data.training_texts(), initial)
     replace_file(run / "config.json", to_json(config).encode())
     starts = run / "machine.json"
     known = json.loads(starts.read_text(encoding="utf-8")) if checkpoint is not None and starts.exists() else []
