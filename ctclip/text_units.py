@@ -61,8 +61,9 @@ def make_text_units(cohort: Cohort, sections: Sequence[str]) -> TextUnits:
         sections: Names of ctclip.reports.sections.SECTIONS.
 
     Raises:
-        ReportError: A section of another name.
+        ReportError: A section of another name, or studies without a report.
     """
+    _check_reports(cohort)
     split = {study: split_sections(report) for study, report in zip(cohort.studies, cohort.reports, strict=True)}
     known = next(iter(split.values()))
     unknown = [section for section in sections if section not in known]
@@ -103,6 +104,16 @@ def _normality(cohort: Cohort, texts: TextUnits, unit: str) -> np.ndarray:
     if unit == FULL:
         return np.array([report_normality(report).label for report in cohort.reports], np.int8)
     return np.array([section_normality(texts.texts[unit].get(study, "")) for study in cohort.studies], np.int8)
+
+
+def _check_reports(cohort: Cohort) -> None:
+    empty = [study for study, text in zip(cohort.studies, cohort.reports, strict=True) if not clean_text(text)]
+    if empty:
+        raise ReportError(
+            f"{len(empty)} of {len(cohort)} studies have no report; a cohort without reports can be evaluated, not "
+            "trained on: fill column report, or take the rows out",
+            study=empty[0],
+        )
 
 
 def _check_coverage(cohort: Cohort, texts: TextUnits) -> None:

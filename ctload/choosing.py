@@ -14,6 +14,7 @@ from ctload.errors import CodedError, GeometryError, IngestError
 from ctload.keymap import keyed_hash
 from ctload.readers.ct_rate import Correction
 from ctload.refusal import Refusal, refusal_of
+from ctload.scan_walk import FILE_KINDS
 from ctload.scanned import IRREGULAR, NO_VOLUME, ScannedSeries
 from ctload.series_rule import SeriesRule
 from ctload.source_table import PackSource
@@ -83,7 +84,7 @@ def choose(candidates: Iterable[Candidate], options: ChoiceOptions) -> tuple[lis
 
 def relative_of(scanned: ScannedSeries) -> str:
     """What is hashed as the source of a series: its relative path, and the series where a path may hold several."""
-    return scanned.source if scanned.kind == "nifti" else f"{scanned.source}#{scanned.series}"
+    return scanned.source if scanned.kind in FILE_KINDS else f"{scanned.source}#{scanned.series}"
 
 
 def _chosen(members: list[Candidate], options: ChoiceOptions) -> list[Candidate]:
@@ -92,7 +93,7 @@ def _chosen(members: list[Candidate], options: ChoiceOptions) -> list[Candidate]
         raise _nearest(members)
     if options.rule is None:
         # Two files of one name are no study of two series: both are refused as duplicates later.
-        is_of_files = all(each.scanned.kind == "nifti" and not each.is_listed for each in packable)
+        is_of_files = all(each.scanned.kind in FILE_KINDS and not each.is_listed for each in packable)
         if len(packable) > 1 and not is_of_files:
             raise _tie(packable, "no rule chooses one")
         return packable
@@ -161,7 +162,7 @@ def _source(chosen: Candidate, others: list[Candidate], options: ChoiceOptions, 
         channels=chosen.channels,
         labels=chosen.labels,
         extra=chosen.extra,
-        series="" if scanned.kind == "nifti" else scanned.series,
+        series="" if scanned.kind in FILE_KINDS else scanned.series,
         files=scanned.files,
         resample_irregular=scanned.code in IRREGULAR,
         correction=correction,

@@ -18,6 +18,7 @@ from ctload.keymap import keyed_hash, keymap_path, read_keymap
 from ctload.readers.ct_rate import Correction
 from ctload.refusal import Refusal, refusal_of
 from ctload.scan_table import CARRIABLE, ScanRow, columns_of, is_scan_table, read_scan_table
+from ctload.scan_walk import FILE_KINDS
 from ctload.scanned import ScannedSeries
 from ctload.scanning import ScanOptions, scan
 from ctload.series_rule import SeriesRule
@@ -147,11 +148,11 @@ def _listed(
     tops = _outermost({row.path for row in rows})
     found: dict[tuple[Path, str], ScannedSeries] = {}
     for each in scan(tops, _scan_options(options, key), workers=workers, progress=progress) if tops else []:
-        found[each.path, "" if each.kind == "nifti" else each.series] = each
+        found[each.path, "" if each.kind in FILE_KINDS else each.series] = each
     candidates: list[Candidate] = []
     refused: list[Refusal] = []
     for row in rows:
-        scanned = found.get((row.path, "" if row.kind == "nifti" else row.series))
+        scanned = found.get((row.path, "" if row.kind in FILE_KINDS else row.series))
         if scanned is None:
             error = IngestError(
                 "NOT_A_VOLUME", "this series of the scan table is not there any more; scan again, or take its row out"

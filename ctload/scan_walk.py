@@ -1,4 +1,5 @@
-"""What a scan looks at: a path in, places out. A place is a NIfTI file, a zip, or up to 200 other files of a folder.
+"""What a scan looks at: a path in, places out. A place is a NIfTI or .npz file, a zip, or up to
+200 other files of a folder.
 
 Names and folders only; nothing is opened. Hidden files are not looked at, links are followed once.
 """
@@ -8,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NIFTI, ZIP, FILES = "nifti", "zip", "files"
+NIFTI, NPZ, ZIP, FILES = "nifti", "npz", "zip", "files"
+FILE_KINDS = (NIFTI, NPZ)  # one file is one study, named by it
 
-_SUFFIXES = {".nii": NIFTI, ".nii.gz": NIFTI, ".zip": ZIP}
+_SUFFIXES = {".nii": NIFTI, ".nii.gz": NIFTI, ".npz": NPZ, ".zip": ZIP}
 _FILES_AT_ONCE = 200
 
 
@@ -19,7 +21,7 @@ class Place:
     """Something to look at.
 
     Attributes:
-        kind: NIFTI, ZIP or FILES.
+        kind: NIFTI, NPZ, ZIP or FILES.
         path: The file; for FILES their folder.
         names: Of the files of a FILES place.
         top: The SOURCE it was found below.

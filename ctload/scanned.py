@@ -27,7 +27,7 @@ class ScannedSeries:
         study: Keyed hash of StudyInstanceUID; the stem of a NIfTI file; "" where none can be told.
         series: Keyed hash of SeriesInstanceUID; the stem of a NIfTI file.
         patient: Keyed hash of PatientID, "" where there is none.
-        kind: "dicom", "dicom-zip" or "nifti".
+        kind: "dicom", "dicom-zip", "nifti" or "npz".
         modality, description, kernel, phase: As the headers say; phase is the words of `phase_words`.
         num_slices, height, width: Slices (or frames) and pixels; 0 where they cannot be told.
         spacing_z_mm, spacing_y_mm, spacing_x_mm: Spacing; z is the median gap where gaps vary, None where unknown.

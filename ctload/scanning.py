@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from ctload.errors import CodedError, CtloadError
 from ctload.keymap import keyed_hash
+from ctload.readers import file_stem
 from ctload.readers.members import DICOM_SUFFIXES, open_members, starts_as_dicom
-from ctload.scan_walk import NIFTI, ZIP, Place, places_below
+from ctload.scan_walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
 from ctload.scanned import Damaged, ScannedSeries
 
 _NO_LIMIT = 1 << 62  # headers are streamed: the size of a zip's content does not matter to a scan
@@ -105,8 +106,8 @@ def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Itera
 def _look(place: Place, options: ScanOptions) -> _Found:
     """Read the headers of one place."""
     try:
-        if place.kind == NIFTI:
-            return _Found(rows=(_nifti_row(place, options),))
+        if place.kind in FILE_KINDS:
+            return _Found(rows=(_file_row(place, options),))
         if place.kind == ZIP:
             return _look_into_zip(place)
         return _look_into_files(place)
@@ -144,12 +145,15 @@ def _may_be_dicom(path: Path) -> bool:
     return path.name.lower().endswith(DICOM_SUFFIXES) or starts_as_dicom(path)
 
 
-def _nifti_row(place: Place, options: ScanOptions) -> ScannedSeries:
-    stem = place.path.name.removesuffix(".gz").removesuffix(".GZ")[: -len(".nii")]
+def _file_row(place: Place, options: ScanOptions) -> ScannedSeries:
+    stem = file_stem(place.path)
     name = keyed_hash(stem, options.key) if options.is_stem_hashed else stem
     row = _row(place, study=name, series=name)
     try:
-        shape, affine = _module("nifti", "nifti").read_nifti_grid(place.path, unit=options.unit)
+        if place.kind == NIFTI:
+            shape, affine = _module("nifti", "nifti").read_nifti_grid(place.path, unit=options.unit)
+        else:
+            shape, affine = _module("npz", "npz").read_npz_grid(place.path, unit=options.unit)
     except CodedError as error:
         return replace(row, code=error.code, reason=error.message)
     spacing_mm = [round(float((affine[:3, axis] ** 2).sum() ** 0.5), 6) for axis in range(3)]
@@ -221,7 +225,7 @@ def _renamed(facts: Any, name: str) -> Any:
 
 
 def _row(place: Place, *, study: str = "", series: str = "", code: str = "", reason: str = "") -> ScannedSeries:
-    kind = "dicom-zip" if place.kind == ZIP else "nifti" if place.kind == NIFTI else "dicom"
+    kind = "dicom-zip" if place.kind == ZIP else place.kind if place.kind in FILE_KINDS else "dicom"
     return ScannedSeries(study, series, kind, place.path, place.source, code=code, reason=reason)
 
 
@@ -240,7 +244,7 @@ def _with_empty_tops(rows: list[ScannedSeries], sources: Sequence[str | Path]) -
     empty = []
     for top in dict.fromkeys(Path(each).resolve() for each in sources):
         if not any(row.path.is_relative_to(top) or top.is_relative_to(row.path) for row in rows):
-            reason = "no .nii, .nii.gz, zip or DICOM file here; does the path exist and hold one?"
+            reason = "no .nii, .nii.gz, .npz, zip or DICOM file here; does the path exist and hold one?"
             empty.append(ScannedSeries("", "", "dicom", top, top.name, code="NOT_A_VOLUME", reason=reason))
     return rows + empty
 

@@ -1,12 +1,11 @@
 """The RAD-ChestCT release as a cohort: img*_Abnormality_and_Location_Labels.csv and <id>.npz. It has no reports.
 
-Label columns are "abnormality*location"; an abnormality is present when it is at any location. Volumes are int16 HU
-at 0.8 mm, axis 0 from superior to inferior, axis 1 from anterior to posterior, axis 2 from right to left.
+Label columns are "abnormality*location"; an abnormality is present when it is at any location. `ctload pack` reads the
+volumes (ctload/readers/npz.py).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +14,8 @@ from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.cohorts.matching import index_rows, match, rows_by_id, volumes_by_name
 from ctclip.cohorts.table import parse_labels, read_arrow
 from ctclip.errors import CohortError
-from ctload.volume import Volume
 
 ID = "NoteAcc_DEID"
-SPACING_MM = 0.8
 SPLIT_OF_PREFIX = {"trn": "train", "val": "val", "tst": "test"}
 
 # CT-RATE's name of a finding -> the release's abnormality (after HLIP's map_label; `Calcification` stands for both the
@@ -87,28 +84,6 @@ def read_rad_chestct(folder: str | Path, *, is_partial: bool = False) -> Cohort:
         notes=(*notes, note, "the release has no reports: for evaluation only"),
         path=folder,
     )
-
-
-def read_npz_volume(path: str | Path) -> Volume:
-    """One volume of the release, for `ctload.resample.prepare` and `ctload.writer.StoreWriter`. No pickle is read.
-
-    Raises:
-        CohortError: No such file, no array "ct" of three axes and integers, or a damaged file.
-    """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            voxels = stored["ct"]
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise CohortError(f"no volume of the release: {error}; it has one array 'ct'", path=path) from error
-    if voxels.ndim != 3 or voxels.dtype.kind != "i":
-        raise CohortError(f"array 'ct' is {voxels.dtype} of shape {voxels.shape}; it needs 3 axes of HU", path=path)
-    # (z, y, x) index -> RAS+ mm: z falls (superior to inferior), y falls (anterior to posterior), x falls (right first)
-    affine = np.zeros((4, 4))
-    affine[2, 0] = affine[1, 1] = affine[0, 2] = -SPACING_MM
-    affine[3, 3] = 1
-    origin = [SPACING_MM * (size - 1) for size in reversed(voxels.shape)]
-    affine[:3, 3] = origin
-    return Volume(voxels.astype(np.int16), affine, "HU", affine.copy())
 
 
 def _read_labels(path: Path) -> dict[str, dict[str, int]]:

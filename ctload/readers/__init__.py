@@ -14,6 +14,7 @@ from ctload.errors import CtloadError, GeometryError, IngestError
 from ctload.readers.ct_rate import Correction
 from ctload.readers.joining import joined
 from ctload.readers.members import starts_as_dicom
+from ctload.scan_walk import FILE_KINDS
 from ctload.volume import UNITS, Volume
 
 # Largest uncompressed source that is read without being asked: 2048 slices of 1024 x 1024 in 32 bits.
@@ -27,10 +28,10 @@ class Source:
     """One study to be.
 
     Attributes:
-        study: Its id: the stem of a NIfTI file, or the keyed hash of a SeriesInstanceUID.
+        study: Its id: the stem of a NIfTI or .npz file, or the keyed hash of a SeriesInstanceUID.
         relative: Path relative to what `find_sources` was given, "/" between folders.
         path: Where it is.
-        kind: "nifti", "dicom" (a folder) or "dicom-zip".
+        kind: "nifti", "npz", "dicom" (a folder) or "dicom-zip".
     """
 
     study: str
@@ -44,8 +45,8 @@ def find_sources(
 ) -> list[Source]:
     """Every study at a path, sorted by where it lies. An id never depends on which other sources there are.
 
-    A .nii or .nii.gz is one study. A zip is one DICOM series. A folder that itself holds DICOM files is one DICOM
-    series, with all folders below; any other folder is searched. Hidden files are not looked at.
+    A .nii, .nii.gz or .npz (of RAD-ChestCT) is one study. A zip is one DICOM series. A folder that itself holds DICOM
+    files is one DICOM series, with all folders below; any other folder is searched. Hidden files are not looked at.
 
     A DICOM source that is refused (no volume, several series, damaged) is listed all the same, under an id made of
     its relative path: `read_source` then raises what is wrong with it.
@@ -62,13 +63,12 @@ def find_sources(
     path = Path(path)
     found = list(_walk(path))
     if not found:
-        raise IngestError(
-            "NOT_A_VOLUME", "no .nii, .nii.gz, zip or DICOM file here; does the path exist and hold one?", path=path
-        )
+        what = "no .nii, .nii.gz, .npz, zip or DICOM file here; does the path exist and hold one?"
+        raise IngestError("NOT_A_VOLUME", what, path=path)
     sources = []
     for place, kind in found:
         relative = place.name if place == path else place.relative_to(path).as_posix()
-        study = nifti_stem(place) if kind == "nifti" else _dicom_id(place, relative, unit, key, max_bytes)
+        study = file_stem(place) if kind in FILE_KINDS else _dicom_id(place, relative, unit, key, max_bytes)
         sources.append(Source(study, relative, place, kind))
     return sources
 
@@ -89,7 +89,7 @@ def read_source(
     """One source as a Volume, in its own orientation, rescaled to `unit`.
 
     Args:
-        path: A .nii, a .nii.gz, a folder or a zip of DICOM.
+        path: A .nii, a .nii.gz, a folder or a zip of DICOM, a .npz of RAD-ChestCT.
         unit: "HU", "SUV" or "arbitrary"; None means HU and refuses what cannot be HU.
         series: Which series of a DICOM source, by SeriesInstanceUID or id, where there are several.
         key: Of the ids of series; None is the library's own.
@@ -115,9 +115,9 @@ def read_source(
     return joined(volume, more, maps, path) if more or maps else volume
 
 
-def nifti_stem(path: Path) -> str:
-    """The name of a NIfTI file without .nii or .nii.gz."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+def file_stem(path: Path) -> str:
+    """The name of a file that is one study, without .nii, .nii.gz or .npz."""
+    return re.sub(r"\.(nii(\.gz)?|npz)$", "", path.name, flags=re.IGNORECASE)
 
 
 def _dicom_id(place: Path, relative: str, unit: str | None, key: bytes | None, max_bytes: int) -> str:
@@ -149,6 +149,8 @@ def _read_one(
     if kind == "nifti":
         nifti = _reader("nifti", path)
         return nifti.read_nifti(path, unit=options.unit, correction=correction, max_bytes=options.max_bytes)
+    if kind == "npz":
+        return _reader("npz", path).read_npz(path, unit=options.unit, max_bytes=options.max_bytes)
     if kind in ("dicom-zip", "folder"):
         return _reader("dicom", path).read_dicom(
             path,
@@ -160,7 +162,7 @@ def _read_one(
             **_key(options.key),
         )
     raise IngestError(
-        "NOT_A_VOLUME", "neither .nii, .nii.gz, folder nor zip; a lone DICOM file is no volume", path=path
+        "NOT_A_VOLUME", "neither .nii, .nii.gz, .npz, folder nor zip; a lone DICOM file is no volume", path=path
     )
 
 
@@ -170,13 +172,15 @@ def _kind(path: Path) -> str:
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         return "nifti"
+    if name.endswith(".npz"):
+        return "npz"
     return "dicom-zip" if name.endswith(".zip") else ""
 
 
 def _walk(path: Path):
     """(place, kind) of every source at or below `path`, sorted."""
     kind = _kind(path)
-    if kind in ("nifti", "dicom-zip") and path.is_file():
+    if kind in (*FILE_KINDS, "dicom-zip") and path.is_file():
         yield path, kind
     if kind != "folder":
         return

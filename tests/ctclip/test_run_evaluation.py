@@ -1,6 +1,7 @@
 """`ctclip evaluate` and `ctclip compare` on a run of phantoms with masks, from the command line to JSON and page."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -166,3 +167,34 @@ def test_a_store_without_such_label_maps_is_refused(made, tmp_path):
         play(made, cohort=bare, store=tmp_path / "store")
     with pytest.raises(EvaluationError, match="mask_kind='lesion'"):
         PointingOptions(mask_kind="lesion")
+
+
+def write_release(folder):
+    """RAD-ChestCT as it is released, with volumes of the run's shape."""
+    columns = ["emphysema*lung", "nodule*left_lung", "calcification*aorta"]
+    rng = np.random.default_rng(0)
+    for split, prefix in (("train", "trn"), ("valid", "val"), ("test", "tst")):
+        lines = [",".join(["NoteAcc_DEID", *columns])]
+        for number in range(6):
+            lines.append(f"{prefix}{number},{number % 2},{int(number < 3)},{int(number > 3)}")
+            (folder / "volumes").mkdir(parents=True, exist_ok=True)
+            np.savez(folder / "volumes" / f"{prefix}{number}.npz", ct=rng.integers(-1000, 500, (24, 32, 32), np.int16))
+        (folder / f"img{split}_Abnormality_and_Location_Labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_rad_chestct_goes_from_its_release_through_a_store_to_scores(made, tmp_path, capsys):
+    write_release(tmp_path / "release")
+    report = pack([tmp_path / "release" / "volumes"], tmp_path / "store", preset="native")
+    assert (len(report.packed), report.refused) == (18, ())
+    run = tmp_path / "run"
+    shutil.copytree(made[0] / "run", run)
+    cohort, store = f"rad-chestct:{tmp_path / 'release'}", str(tmp_path / "store")
+    words = ["embed", "--run", str(run), "--cohort", cohort, "--store", store, "--pipeline", "reference"]
+    assert ctclip.cli.main(words) == 0
+    assert ctclip.cli.main(["evaluate", "--run", str(run), "--cohort", cohort, "--bootstraps", "10"]) == 0
+    scores = json.loads((run / "scores_test.json").read_text())
+    assert set(scores["findings"]) == {"Emphysema", "Lung nodule", "Calcification"}
+    assert scores["left_out"]["retrieval"] == "the cohort has no reports"
+    assert (scores["stamp"]["label_source"], scores["stamp"]["synthetic"]) == ("csv", "no")
+    assert ctclip.cli.main(["train", "--cohort", cohort, "--store", store, "--out", str(tmp_path / "new")]) == 2
+    assert "6 of 6 studies have no report" in capsys.readouterr().err

@@ -8,16 +8,13 @@ import pytest
 
 from ctclip.cohorts.ct_rate import read_ct_rate
 from ctclip.cohorts.merlin import read_merlin
-from ctclip.cohorts.rad_chestct import read_npz_volume, read_rad_chestct
+from ctclip.cohorts.rad_chestct import read_rad_chestct
 from ctclip.cohorts.source import read_cohort
 from ctclip.cohorts.table import read_table, write_table
 from ctclip.errors import CohortError
 from ctclip.findings import CT_RATE_FINDINGS, MERLIN_FINDINGS
 from ctclip.prompts import default_prompts
 from ctclip.zeroshot import score_cohort
-from ctload.geometry import canonical_axes
-from ctload.preset import Preset
-from ctload.resample import prepare
 from tests.ctclip.score_tables import embed_words
 from tests.shared_data import labels as shared_labels
 from tests.shared_data import reports as shared_reports
@@ -251,28 +248,6 @@ def test_calcification_scores_as_the_larger_of_its_two_parts(rad_chestct):
         )
     assert table.findings == cohort.findings
     np.testing.assert_allclose(table.scores[:, 2], np.max(parts, axis=0)[:, 0])
-
-
-def test_rad_chestct_volumes_lie_as_the_release_says(rad_chestct):
-    volume = read_npz_volume(rad_chestct / "volumes" / "trn1.npz")
-    assert volume.voxels.dtype == np.int16
-    assert canonical_axes(volume.affine) == (
-        (0, 1, 2),
-        (True, True, True),
-    )  # inferior, posterior, left: all to be flipped
-    prepared = prepare(volume, Preset.from_name("native"))
-    np.testing.assert_array_equal(prepared.arrays["0"], volume.voxels[::-1, ::-1, ::-1])
-
-
-def test_a_pickle_or_a_damaged_volume_is_refused(tmp_path):
-    np.savez(tmp_path / "pickled.npz", ct=np.array([{"a": 1}], dtype=object))
-    np.savez(tmp_path / "other.npz", volume=np.zeros((2, 2, 2), np.int16))
-    np.savez(tmp_path / "flat.npz", ct=np.zeros(4, np.int16))
-    save_npz(tmp_path / "cut.npz")
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:60])
-    for name in ("pickled.npz", "other.npz", "flat.npz", "cut.npz", "absent.npz"):
-        with pytest.raises(CohortError, match=name):
-            read_npz_volume(tmp_path / name)
 
 
 def test_rad_chestct_wrong_folders_are_refused(rad_chestct):
