@@ -2,5 +2,6 @@
 
 from ctkernels.infonce_op import infonce
 from ctkernels.pairing import SigmoidTerm
+from ctkernels.queue_op import infonce_queue
 
-__all__ = ["SigmoidTerm", "infonce"]
+__all__ = ["SigmoidTerm", "infonce", "infonce_queue"]

@@ -4,16 +4,19 @@ Eager code calls the computation directly, because the dispatcher costs more tha
 one opaque operator. Importing this file registers the operator and touches no device.
 """
 
+import importlib.util
+
 import torch
 from torch import Tensor
 
 from ctkernels.infonce_closed import Gradients, closed_gradients, closed_loss
 from ctkernels.pairing import Pairing, SigmoidTerm
 
+_KINDS = (torch.float32, torch.bfloat16, torch.float16)
 _SCHEMA = (
     "(Tensor image, Tensor text, Tensor logit_scale, Tensor? positive_id, Tensor? ignore_id, "
     "Tensor? is_active, Tensor? sigmoid_scale, Tensor? sigmoid_bias, Tensor? is_normal, str direction, float weight, "
-    "float sigmoid_weight, str reduction, bool ignores_abnormal, int start, int stop) "
+    "float sigmoid_weight, str reduction, bool ignores_abnormal, SymInt start, SymInt stop) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 torch.library.define("ctkernels::infonce", _SCHEMA)
@@ -40,7 +43,28 @@ def compute_gradients(
     """
     if torch.compiler.is_compiling():
         return Gradients(*torch.ops.ctkernels.infonce.default(*_flat(image, text, logit_scale, pairing, rows)))
-    return closed_gradients(image, text, logit_scale, pairing, rows)
+    return _computed(image, text, logit_scale, pairing, rows)
+
+
+def is_for_triton(*tensors: Tensor) -> bool:
+    """Whether Triton kernels take these: an NVIDIA GPU of compute capability 8 up, no float64, Triton installed."""
+    if any(tensor.device.type != "cuda" or tensor.dtype not in _KINDS for tensor in tensors):
+        return False
+    if torch.version.hip is not None or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(tensors[0].device) >= (8, 0)
+
+
+def _computed(image: Tensor, text: Tensor, logit_scale: Tensor, pairing: Pairing, rows: tuple[int, int]) -> Gradients:
+    if not is_for_triton(image, text):
+        return closed_gradients(image, text, logit_scale, pairing, rows)
+    from ctkernels.infonce_tiled import infonce_tiled  # an optional package, and only for CUDA
+    from ctkernels.infonce_triton import MAX_PAIRS, infonce_small
+
+    if image.dtype != text.dtype:
+        image, text = image.float(), text.float()
+    launch = infonce_small if len(image) <= MAX_PAIRS else infonce_tiled
+    return launch(image.contiguous(), text.contiguous(), logit_scale, pairing, rows)
 
 
 def _flat(image: Tensor, text: Tensor, logit_scale: Tensor, pairing: Pairing, rows: tuple[int, int]) -> tuple:
@@ -60,8 +84,8 @@ def _pairing_of(arguments: tuple) -> Pairing:
 
 
 @torch.library.impl("ctkernels::infonce", "CompositeExplicitAutograd")
-def _closed(image: Tensor, text: Tensor, logit_scale: Tensor, *arguments) -> tuple[Tensor, ...]:
-    return tuple(closed_gradients(image, text, logit_scale, _pairing_of(arguments), arguments[-2:]))
+def _operator(image: Tensor, text: Tensor, logit_scale: Tensor, *arguments) -> tuple[Tensor, ...]:
+    return tuple(_computed(image, text, logit_scale, _pairing_of(arguments), arguments[-2:]))
 
 
 @torch.library.register_fake("ctkernels::infonce")

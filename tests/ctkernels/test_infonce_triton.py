@@ -1,53 +1,92 @@
-"""The Triton kernel without a GPU: its numbers in the interpreter, its registers by compiling for sm_90."""
+"""The contrastive kernels without a GPU: their numbers in the interpreter, their registers by compiling for sm_90."""
 
 import importlib.util
+import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.ctkernels.sm90 import MAX_SHARED_BYTES, compile_for_sm90
+
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
 ROOT = Path(__file__).resolve().parents[2]
+MASKS = {"positive_ptr": "*i64", "ignore_ptr": "*i64", "active_ptr": "*u8"}
+CELLS = {"normal_ptr": "*u8", "sigmoid_scale_ptr": "*fp32", "sigmoid_bias_ptr": "*fp32"}
+OPTIONS = {"plain": {}, "everything": MASKS | CELLS}
+INDICES = ("num_pairs", "num_tiles", "start_row", "stop_row", "num_queries", "num_slots", "num_shares")
+OUTPUTS = ("loss_ptr", "d_image_ptr", "d_text_ptr", "d_scale_ptr", "d_sigmoid_ptr", "scale_ptr", "sums_ptr")
+OUTPUTS += ("cell_sums_ptr", "weighted_ptr", "query_ptr")
 
 
-def test_the_interpreted_kernel_equals_the_closed_form_in_float64():
+@pytest.mark.parametrize("part", ["small", "tiled", "queue"])
+def test_the_interpreted_kernels_equal_the_closed_form_in_float64(part):
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.ctkernels.interpreted"]
+    command = [sys.executable, "-m", "tests.ctkernels.interpreted", part]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    loss, features, scale = (float(word) for word in done.stdout.split()[-3:])
-    assert loss < 2e-6
-    assert features < 1e-5
-    assert scale < 1e-5
+    worst = json.loads(done.stdout.splitlines()[-1])
+    assert worst["loss"] < 2e-6
+    assert worst["features"] < 1e-5
+    assert worst["scalars"] < 1e-5
+
+
+def types_of(kernel, kind: str, options: str) -> dict[str, str]:
+    types = dict.fromkeys(("image_ptr", "text_ptr", "queue_ptr"), f"*{kind}") | dict.fromkeys(OUTPUTS, "*fp32")
+    types |= dict.fromkeys(INDICES, "i32") | dict.fromkeys(("query_id_ptr", "queue_id_ptr"), "*i64")
+    types |= dict.fromkeys(("weight", "sigmoid_weight"), "fp32") | OPTIONS[options]
+    return {name: kind for name, kind in types.items() if name in kernel.arg_names}
+
+
+def compiled(kernel, kind: str, options: str, folder, *, num_warps: int, num_stages: int = 3, **constants):
+    constants = {"E": 512, "IS_UPCAST": kind == "fp32", "ROW_SHARE": 0.5, "COLUMN_SHARE": 0.5} | constants
+    constants |= {"REDUCTION": "balanced", "IGNORES_ABNORMAL": True, "WANTS_ROWS": True, "STRIPS": 8}
+    types = types_of(kernel, kind, options)
+    constants |= dict.fromkeys((MASKS | CELLS).keys() - types.keys())
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    return compile_for_sm90(kernel, types, constants, num_warps=num_warps, num_stages=num_stages, folder=folder)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_compiler(monkeypatch):
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # triton 3.9 warns where it is unset
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+@pytest.mark.parametrize("block", [16, 32, 64])
+def test_small_compiles_for_sm_90_without_spilling_registers(block, kind, options, tmp_path):
+    from ctkernels.infonce_triton import LAUNCH, small_kernel
+
+    width, num_warps = LAUNCH[block, kind == "fp32"]
+    used = compiled(small_kernel, kind, options, tmp_path, num_warps=num_warps, BM=block, BE=width)
+    assert used.spilled == 0, used
+    assert used.shared <= MAX_SHARED_BYTES, used
+    assert (used.wgmma > 0) == (block == 64), used
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp32"])
-@pytest.mark.parametrize("block", [16, 32, 64])
-def test_the_kernel_compiles_for_sm_90_without_spilling_registers(block, kind, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # triton 3.9 warns where it is unset
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+@pytest.mark.parametrize("name", ["sums_kernel", "gradients_kernel"])
+def test_tiled_compiles_for_sm_90_without_spilling_registers(name, kind, tmp_path):
+    from ctkernels import infonce_tiled
+    from ctkernels.infonce_tiled import CELL_SUMS, LAUNCH, NUM_WARPS, SUMS
 
-    from ctkernels.infonce_triton import LAUNCH, small_kernel
+    shape = dict(zip(("BM", "BN", "BE", "CHUNK"), LAUNCH[kind == "fp32"], strict=True))
+    shape |= {"SUMS": SUMS, "CELL_SUMS": CELL_SUMS}
+    used = compiled(getattr(infonce_tiled, name), kind, "everything", tmp_path, num_warps=NUM_WARPS, **shape)
+    assert used.spilled == 0, used
+    assert used.shared <= MAX_SHARED_BYTES, used
+    assert used.wgmma > 0, used
 
-    floats = f"*{kind}"
-    signature = {
-        "image_ptr": floats, "text_ptr": floats, "scale_ptr": "*fp32", "loss_ptr": "*fp32", "d_image_ptr": "*fp32",
-        "d_text_ptr": "*fp32", "d_scale_ptr": "*fp32", "num_pairs": "i32",
-        "E": "constexpr", "BM": "constexpr", "BE": "constexpr", "IS_UPCAST": "constexpr",
-    }  # fmt: skip
-    width, num_warps = LAUNCH[block, kind == "fp32"]
-    constants = {"E": 512, "BM": block, "BE": width, "IS_UPCAST": kind == "fp32"}
-    source = ASTSource(fn=small_kernel, signature=signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
-    binary = tmp_path / "kernel.cubin"
-    binary.write_bytes(made.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    usage = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
-    stack, local = (int(re.search(rf"{word}:(\d+)", usage).group(1)) for word in ("STACK", "LOCAL"))
-    assert (stack, local) == (0, 0), usage
-    assert made.metadata.shared <= 227 * 1024  # bytes of shared memory that a block may have
+
+@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+def test_queue_compiles_for_sm_90_without_spilling_registers(kind, tmp_path):
+    from ctkernels.queue_triton import LAUNCH, NUM_WARPS, queue_kernel
+
+    dim, queries, slots, stages = LAUNCH[kind == "fp32"]
+    shape = {"E": dim, "EP": dim, "BM": queries, "BN": slots}
+    used = compiled(queue_kernel, kind, "plain", tmp_path, num_warps=NUM_WARPS, num_stages=stages, **shape)
+    assert used.spilled == 0, used
+    assert used.shared <= MAX_SHARED_BYTES, used
