@@ -3,10 +3,7 @@
 What was packed from the same bytes by the same preset is reused. A source that cannot be packed writes nothing.
 """
 
-import multiprocessing
-import os
 import signal
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from ctload.header import StoreHeader
 from ctload.journal import Journal, JournalEntry
 from ctload.layout import JOURNAL
 from ctload.lock import WorkerLock
+from ctload.orphan import end_with_parent
 from ctload.preset import Preset
 from ctload.readers import read_source
 from ctload.refusal import Refusal, refusal_of
@@ -210,7 +208,7 @@ def start_worker(root: Path, header: StoreHeader, preset: Preset, key: bytes, lo
     _Process.worker = PackWorker(root, header, preset, key)
     _Process.lock = lock
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pack; what is begun ends whole
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def run_in_worker(task: PackTask) -> Outcome:
@@ -218,10 +216,3 @@ def run_in_worker(task: PackTask) -> Outcome:
     if _Process.worker is None:
         raise CtloadError("run_in_worker needs a process that start_worker has set up")
     return _Process.worker.run(task)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
