@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ctload.errors import CodedError, CtloadError
 from ctload.keymap import keyed_hash
+from ctload.orphan import end_with_parent
 from ctload.readers import file_stem
 from ctload.readers.members import DICOM_SUFFIXES, open_members, starts_as_dicom
 from ctload.scan_walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
@@ -92,7 +93,8 @@ def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Itera
         for place in places:
             yield _look(place, options)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent)
     try:
         yield from pool.map(_look, places, [options] * len(places), chunksize=max(1, min(8, len(places) // workers)))
     except BrokenProcessPool as error:
