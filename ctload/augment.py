@@ -30,6 +30,7 @@ class Changes:
     gamma: np.ndarray
     noise_sigma: np.ndarray
     window_shift_hu: np.ndarray
+    coarse_shape: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Augment:
         translate_probability: Of a shift.
         blur_sigma: Range of the Gaussian's sigma in voxels, uniform, one value for the three axes.
         blur_probability: Of a blur.
+        coarsen: Largest factor along (z, y, x) by which the grid is made coarser, log-uniform in [1, factor] along each
+            axis; (3, 1, 1) simulates slices up to three times as thick.
+        coarsen_probability: Of coarsening.
         brightness: Largest offset in units of the window [0, 1], uniform in [-offset, offset].
         brightness_probability: Of an offset.
         contrast: Range of the factor about the window's middle, uniform.
@@ -78,6 +82,8 @@ class Augment:
     translate_probability: float = 1.0
     blur_sigma: Range = (0.0, 0.0)
     blur_probability: float = 1.0
+    coarsen: Floats3 = (1.0, 1.0, 1.0)
+    coarsen_probability: float = 1.0
     brightness: float = 0.0
     brightness_probability: float = 1.0
     contrast: Range = (1.0, 1.0)
@@ -99,6 +105,8 @@ class Augment:
             _check_range(name, getattr(self, name), above=0.0, strict=True)
         for name in ("blur_sigma", "noise_sigma"):
             _check_range(name, getattr(self, name), above=0.0, strict=False)
+        if np.shape(self.coarsen) != (3,) or not all(1 <= part < np.inf for part in self.coarsen):
+            raise PlanError(f"Augment needs coarsen as three largest factors >= 1 along (z, y, x), got {self.coarsen}")
         for name in ("brightness", "window_jitter_hu"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise PlanError(f"Augment needs {name} >= 0 (the largest change), got {getattr(self, name)}")
@@ -116,6 +124,11 @@ class Augment:
     def is_blurring(self) -> bool:
         """Whether any study can be blurred."""
         return self.blur_sigma[1] > 0 and self.blur_probability > 0
+
+    @property
+    def is_coarsening(self) -> bool:
+        """Whether any study can be coarsened."""
+        return any(part > 1 for part in self.coarsen) and self.coarsen_probability > 0
 
     def draw(self, num: int, crop_shape: Triple, spacings_mm: np.ndarray, generator_of: GeneratorOf) -> Changes:
         """Draw the changes of a batch.
@@ -138,7 +151,14 @@ class Augment:
             window_shift_hu=_around_zero(
                 of, "window", num, self.window_jitter_probability, (self.window_jitter_hu,) * 2
             ),
+            coarse_shape=self._draw_coarse(num, crop_shape, of) if self.is_coarsening else None,
         )
+
+    def _draw_coarse(self, num: int, crop_shape: Triple, of: GeneratorOf) -> np.ndarray:
+        """(B, 3) int64, at least 1 voxel along each axis."""
+        uniforms = _several(of, "coarsen", num, 4)
+        logs = np.where(uniforms[:, :1] < self.coarsen_probability, uniforms[:, 1:] * np.log(self.coarsen), 0.0)
+        return np.maximum(np.rint(np.array(crop_shape) / np.exp(logs)), 1).astype(np.int64)
 
     def _draw_blur(self, num: int, of: GeneratorOf) -> np.ndarray:
         """(B, 3) float32 voxels."""

@@ -115,6 +115,7 @@ def _view_plan(
         crop_shape=crop_shape,
         box_shape=boxes.shape,
         zoom=boxes.zoom,
+        coarse_shape=changes.coarse_shape,
         flip=changes.flip,
         warp=changes.warp,
         blur_sigma=changes.blur_sigma,
@@ -162,6 +163,8 @@ def _describe_study(plan: BatchPlan, place: int) -> str:
     box = " ".join(f"{a} {x}:{x + n}" for a, x, n in zip("zyx", starts, plan.box_shapes[place].tolist(), strict=True))
     windows = ", ".join(f"{low:.0f}..{high:.0f}" for low, high in plan.window[place])
     parts = [box, f"HU {windows}"]
+    if plan.zoom is not None:
+        parts.append(f"zoom {' '.join(f'{1 / scale:.2f}' for scale in plan.zoom[place, :, 0])}")
     flipped = "".join(axis for axis, flip in zip("zyx", plan.flip[place], strict=True) if flip)
     if flipped:
         parts.append(f"flip {flipped}")
@@ -169,6 +172,8 @@ def _describe_study(plan: BatchPlan, place: int) -> str:
         parts += _describe_warp(plan.warp[place], plan.crop_shape)
     if plan.blur_sigma is not None and plan.blur_sigma[place].any():
         parts.append(f"blur {plan.blur_sigma[place].max():.2f}")
+    if plan.coarse_shape is not None and (plan.coarse_shape[place] != plan.crop_shape).any():
+        parts.append(f"coarse {'x'.join(map(str, plan.coarse_shape[place]))}")
     neutral = {"brightness": 0.0, "contrast": 1.0, "gamma": 1.0, "noise_sigma": 0.0}
     for name, value in neutral.items():
         drawn = getattr(plan, name)[place]

@@ -46,7 +46,8 @@ class Loader:
         crop: Where in each volume; None is the whole volume, which needs studies of one shape.
         window: One HuWindow or several, in HU (the unit of the store). Several become channels.
         augment: Random changes; None for none.
-        pipeline: "reference" (NumPy: runs everywhere, slow) or "dali" (fast; `pip install "ctload[dali]"`).
+        pipeline: "auto" is "numba" on the CPU and "dali" on a GPU (`pip install "ctload[dali,cuda]"`); "dali" also
+            runs on the CPU, and "reference" is the same in plain NumPy: the oracle, slow.
         device: "cpu", "cuda" or "cuda:N", where batches are made; with several GPUs give each rank its own N.
         to: Array library of `batch.volume`: "numpy", "torch", "cupy", or "dlpack" (an object with `__dlpack__`).
         rank: Number of this process, 0 <= rank < world_size.
@@ -83,7 +84,7 @@ class Loader:
         crop: Crop | None = None,
         window: HuWindow | Sequence[HuWindow] = _BODY,
         augment: Augment | None = None,
-        pipeline: str = "reference",
+        pipeline: str = "auto",
         device: str = "cpu",
         to: str = "numpy",
         rank: int = 0,

@@ -112,6 +112,7 @@ def needs_of(studies: Studies, augment: Augment, crop: Crop) -> dict[str, Any]:
         "has_warp": augment.is_warping,
         "has_zoom": crop.is_resizing,
         "has_blur": augment.is_blurring,
+        "has_coarse": augment.is_coarsening,
     }
 
 

@@ -15,6 +15,8 @@ Conventions that every pipeline keeps:
   value is interpolated towards the fill value (SciPy's `grid-constant`). With a zoom that holds outside the box.
 - Label maps take part in zoom, flip and warp, by nearest neighbour, with 0 outside; in nothing else.
 - `blur_sigma[b]` in voxels, (z, y, x); 0 means none; border `mirror`, radius ceil(3 sigma).
+- `coarse_shape[b]`: the crop is averaged onto so many voxels, (z, y, x), and interpolated back (ctload/coarsening.py):
+  what thicker slices and larger pixels show. Equal to crop_shape means nothing.
 - Photometric pass, per window channel w: v = clip((hu - low) / (high - low), 0, 1);
   v = (v - 0.5) * contrast + 0.5 + brightness; v = clip(v, 0, 1) ** gamma;
   v = v + noise_sigma * normal(noise_key, channel, voxel); v = clip(v, 0, 1).
@@ -48,6 +50,7 @@ class BatchPlan:
         noise_key: (B,) uint64, the key of each study's noise.
         box_shape: (B, 3) int64, (D, H, W) of each box, or None where every box has crop_shape.
         zoom: (B, 3, 2) float64, or None where no box is resized.
+        coarse_shape: (B, 3) int64, or None when no study of this loader is ever coarsened.
         other_views: Plans of view 1, 2, ...
     """
 
@@ -68,6 +71,7 @@ class BatchPlan:
     noise_key: np.ndarray
     box_shape: np.ndarray | None = None
     zoom: np.ndarray | None = None
+    coarse_shape: np.ndarray | None = None
     other_views: tuple["BatchPlan", ...] = ()
 
     @property

@@ -58,6 +58,11 @@ def _graph(spec: PipelineSpec, device_id: int | None, *, is_label: bool = False)
                 argument("window_size", DALIDataType.INT32, 1),
             )
             volume = fn.gaussian_blur(volume, sigma=sigma, window_size=window_size, dtype=DALIDataType.FLOAT)
+        if spec.has_coarse and not is_label:
+            linear = {"interp_type": DALIInterpType.INTERP_LINEAR, "dtype": DALIDataType.FLOAT}
+            coarse, whole = argument("coarse", DALIDataType.FLOAT, 1), argument("whole", DALIDataType.FLOAT, 1)
+            volume = fn.resize(volume, size=coarse, antialias=True, **linear)
+            volume = fn.resize(volume, size=whole, antialias=False, **linear)
         graph.set_outputs(volume)
     graph.build()
     return graph
@@ -75,7 +80,7 @@ class DaliPipeline:
         self.spec = spec
         moves = device_id is not None or spec.has_flip or spec.has_warp or spec.has_zoom
         self._photometric = _photometric(spec, device_id)
-        self._graph = _graph(spec, device_id) if moves or spec.has_blur else None
+        self._graph = _graph(spec, device_id) if moves or spec.has_blur or spec.has_coarse else None
         self._label_graph = _graph(spec, device_id, is_label=True) if moves and spec.num_labels else None
         self._in_flight = False
 
@@ -134,6 +139,10 @@ class DaliPipeline:
             feed("window_size", (2 * radius + 1).astype(np.int32))
             # A window of one voxel blurs nothing, but DALI wants a sigma above 0.
             feed("sigma", np.where(radius > 0, plan.blur_sigma, 1).astype(np.float32))
+        if self.spec.has_coarse and not is_label:
+            assert plan.coarse_shape is not None
+            feed("coarse", plan.coarse_shape.astype(np.float32))
+            feed("whole", np.tile(np.array(plan.crop_shape, np.float32), (plan.batch_size, 1)))
 
     def close(self) -> None:
         self._photometric.close()

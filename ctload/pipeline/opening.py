@@ -5,17 +5,19 @@ import re
 from types import ModuleType
 
 from ctload.errors import LoaderError
+from ctload.pipeline.numba import open_numba
 from ctload.pipeline.reference import open_reference
 from ctload.pipeline.spec import Pipeline, PipelineSpec
 
-PIPELINES = ("reference", "dali")
+PIPELINES = ("auto", "numba", "dali", "reference")
 
 
 def open_pipeline(name: str, device: str, spec: PipelineSpec) -> Pipeline:
     """Open a pipeline.
 
     Args:
-        name: "reference" (NumPy, on the CPU) or "dali".
+        name: "numba" (compiled, on the CPU), "dali", "reference" (NumPy, on the CPU), or "auto": numba on the CPU, DALI
+            on a GPU.
         device: "cpu", "cuda" (the first GPU) or "cuda:N".
         spec: What stays the same over all batches.
 
@@ -25,13 +27,15 @@ def open_pipeline(name: str, device: str, spec: PipelineSpec) -> Pipeline:
     if name not in PIPELINES:
         raise LoaderError(f"no pipeline {name!r}; there are {PIPELINES}")
     device_id = device_id_of(device)
-    if name == "reference":
+    if name == "auto":
+        name = "numba" if device_id is None else "dali"
+    if name != "dali":
         if device_id is not None:
-            raise LoaderError("pipeline='reference' runs on the CPU; for device='cuda' take pipeline='dali'")
-        return open_reference(spec)
+            raise LoaderError(f"pipeline={name!r} runs on the CPU; for device='cuda' take pipeline='dali'")
+        return open_numba(spec) if name == "numba" else open_reference(spec)
     if device_id is not None:
         _need("cupy", "pip install 'ctload[dali,cuda]'")
-    _need("nvidia.dali", "pip install \"ctload[dali]\" (Linux), or take pipeline='reference'")
+    _need("nvidia.dali", "pip install \"ctload[dali]\" (Linux), or take pipeline='numba'")
     from ctload.pipeline.dali import open_dali
 
     return open_dali(spec, device_id)

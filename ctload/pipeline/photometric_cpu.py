@@ -1,7 +1,8 @@
 """CpuPhotometric: the photometric pass of a pipeline whose geometry ran on the CPU, over threads."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,17 @@ class CpuPhotometric:
         out = self._pool.take((plan.batch_size, num_channels * plan.window.shape[1], *plan.crop_shape))
         photometric_batch([np.asarray(volume) for volume in volumes], plan, out, threads=self._threads)
         return out
+
+    def spread(self, tasks: Sequence[tuple[Callable[..., Any], tuple]]) -> None:
+        """Run tasks, functions with their arguments, on the threads, and wait for all."""
+        if self._threads is None:
+            for function, arguments in tasks:
+                function(*arguments)
+            return
+        started = [self._threads.submit(function, *arguments) for function, arguments in tasks]
+        wait(started)  # all, so that none still writes when the first error is raised
+        for task in started:
+            task.result()
 
     def collect(self, volumes: Sequence[object], shape: tuple[int, ...]) -> np.ndarray:
         """B * L label maps of host memory -> (B, L, D, H, W) int16 of their own."""

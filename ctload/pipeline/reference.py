@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctload.coarsening import coarsen_reference
 from ctload.pipeline.photometric_reference import photometric_volume
 from ctload.pipeline.spec import PipelineSpec, blur_radius
 from ctload.plan import BatchPlan
@@ -124,6 +125,8 @@ def geometry(volume: np.ndarray, plan: BatchPlan, study: int, fill_value: float)
         volume = warp_volume(volume, zoomed_warp(plan, study, volume.shape), fill_value, plan.crop_shape)
     if plan.blur_sigma is not None:
         volume = blur_volume(volume, plan.blur_sigma[study])
+    if plan.coarse_shape is not None:
+        volume = coarsen_reference(volume, plan.coarse_shape[study])
     return volume
 
 

@@ -24,7 +24,7 @@ class PipelineSpec:
         fill_value: Stored value outside a volume; the warp interpolates towards it.
         has_flip, has_warp, has_blur: Whether any plan may ask for it. What is False costs nothing.
         num_threads: CPU threads of the pipeline, >= 1.
-        has_zoom: Whether boxes are resized.
+        has_zoom, has_coarse: Whether boxes are resized, and whether any plan may coarsen.
         num_labels: L, label maps per study, after the channels in a slot.
     """
 
@@ -37,6 +37,7 @@ class PipelineSpec:
     has_blur: bool
     num_threads: int = 1
     has_zoom: bool = False
+    has_coarse: bool = False
     num_labels: int = 0
 
 

@@ -61,6 +61,8 @@ def random_plan(
     windows: int = 1,
     warp: bool = False,
     blur: bool = False,
+    zoom: bool = False,
+    coarse: bool = False,
     photometric: bool = True,
 ) -> BatchPlan:
     """A plan that uses everything it is asked to."""
@@ -70,6 +72,13 @@ def random_plan(
         plan["warp"] = random_warp(rng, batch, shape)
     if blur:
         plan["blur_sigma"] = (rng.uniform(0, 1.5, (batch, 3)) * (rng.random((batch, 3)) < 0.8)).astype(np.float32)
+    if zoom:
+        size = np.array(shape) * rng.uniform(0.5, 1.6, (batch, 3))
+        plan["box_shape"] = np.ceil(size).astype(np.int64) + 2
+        plan["zoom"] = np.stack([size / np.array(shape), 1 + (np.ceil(size) - size) * rng.random((batch, 3))], axis=2)
+    if coarse:
+        coarser = np.rint(np.array(shape) / rng.uniform(1, 3, (batch, 3))).astype(np.int64)
+        plan["coarse_shape"] = np.where(rng.random((batch, 1)) < 0.8, np.maximum(coarser, 1), np.array(shape))
     if photometric:
         plan["brightness"] = rng.uniform(-0.1, 0.1, batch).astype(np.float32)
         plan["contrast"] = rng.uniform(0.75, 1.25, batch).astype(np.float32)
@@ -91,6 +100,11 @@ def random_slot(rng: np.random.Generator, batch: int, channels: int, shape: tupl
     return slot
 
 
+def random_boxes(rng: np.random.Generator, plan: BatchPlan, arrays: int) -> list[np.ndarray]:
+    """Of each study (C, d, h, w) int16, the box that a plan reads."""
+    return [random_slot(rng, 1, arrays, tuple(shape))[0] for shape in plan.box_shapes.tolist()]
+
+
 def spec_of(plan: BatchPlan, channels: int = 1, *, num_threads: int = 1) -> PipelineSpec:
     """The spec that just covers a plan."""
     return PipelineSpec(
@@ -101,5 +115,7 @@ def spec_of(plan: BatchPlan, channels: int = 1, *, num_threads: int = 1) -> Pipe
         has_flip=bool(plan.flip.any()),
         has_warp=plan.warp is not None,
         has_blur=plan.blur_sigma is not None,
+        has_zoom=plan.zoom is not None,
+        has_coarse=plan.coarse_shape is not None,
         num_threads=num_threads,
     )

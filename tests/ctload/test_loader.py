@@ -42,8 +42,8 @@ def pipelines() -> list[Any]:
     try:
         import nvidia.dali  # noqa: F401
     except ImportError:
-        return ["reference", pytest.param("dali", marks=pytest.mark.skip("needs nvidia-dali"))]
-    return ["reference", "dali"]
+        return ["reference", "numba", pytest.param("dali", marks=pytest.mark.skip("needs nvidia-dali"))]
+    return ["reference", "numba", "dali"]
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ def test_no_thread_is_left_after_close_or_a_finished_epoch(store: Store) -> None
         ({"channels": "0"}, LoaderError, "sequence of array names"),
         ({"pipeline": "fast"}, LoaderError, "no pipeline 'fast'"),
         ({"device": "cuda"}, LoaderError, "to='numpy' is not possible on device='cuda'"),
-        ({"device": "cuda", "to": "torch"}, LoaderError, "take pipeline='dali'"),
+        ({"device": "cuda", "to": "torch", "pipeline": "numba"}, LoaderError, "take pipeline='dali'"),
         ({"device": "tpu"}, LoaderError, "no device .tpu.; devices are"),
         ({"to": "jax"}, LoaderError, "to='jax'"),
         ({"prefetch": 0}, LoaderError, "prefetch needs at least 1"),

@@ -194,7 +194,7 @@ def run(store: Store, pipeline: str = "reference") -> list[np.ndarray]:
         return [batch.volume.copy() for _ in range(2) for batch in loader]
 
 
-@pytest.mark.parametrize("pipeline", ["reference", "dali"])
+@pytest.mark.parametrize("pipeline", ["reference", "numba", "dali"])
 def test_a_slot_released_before_it_is_executed_shows(
     store: Store, pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

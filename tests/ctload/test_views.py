@@ -28,7 +28,7 @@ from tests.ctload.studies import make_studies
 CROP = (6, 12, 10)
 CHANGES = Augment(flip=(0, 0.5, 0.5), rotate_deg=(15, 0, 0), contrast=(0.8, 1.2), noise_sigma=(0.01, 0.1))
 WINDOW = (HuWindow(-1000, 1000),)
-PIPELINES = ["reference", "dali"]
+PIPELINES = ["reference", "numba", "dali"]
 
 
 @pytest.fixture(scope="module")
