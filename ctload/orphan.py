@@ -1,4 +1,4 @@
-"""Worker processes that end when their parent does. A pool's workers otherwise wait for ever for one that was killed."""
+"""Workers that end when their parent does. A pool's workers otherwise wait for ever for one that was killed."""
 
 import multiprocessing
 import os
