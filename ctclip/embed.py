@@ -22,7 +22,7 @@ from ctclip.data import choose_pipeline, join_cohort, loader_device, still_crop,
 from ctclip.distributed import choose_device
 from ctclip.errors import CheckpointError, EvaluationError
 from ctclip.models.dual import DualEncoder, build_dual_encoder
-from ctclip.models.text import TextTokenizer
+from ctclip.models.text import TextEncoder, TextTokenizer
 from ctclip.reports.sections import clean_text
 from ctload.durable import replace_file
 from ctload.loader import Loader
@@ -133,29 +133,31 @@ class TextEmbedder:
     """
 
     def __init__(self, checkpoint: str | Path, *, device: str = "auto") -> None:
-        loaded, self._model, self._device = open_model(checkpoint, device)
-        self._max_length = loaded.config.model.text.max_length
-        self._tokenizer = TextTokenizer(loaded.text_folder, max_length=self._max_length)
+        loaded, model, _ = open_model(checkpoint, device)
+        self._tower = model.encode_text
+        self._tokenizer = TextTokenizer(loaded.text_folder, max_length=loaded.config.model.text.max_length)
         self.checkpoint = loaded.digest
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """(N, E) float32 of N texts."""
-        cleaned = [clean_text(text) for text in texts]
-        num_long = sum(length > self._max_length for length in self._tokenizer.lengths(cleaned)) if cleaned else 0
-        if num_long:
-            warnings.warn(
-                f"{num_long} of {len(cleaned)} texts have more than {self._max_length} tokens and are cut", stacklevel=2
-            )
-        parts = [self._embed(cleaned[i : i + TEXT_BATCH]) for i in range(0, len(cleaned), TEXT_BATCH)]
-        width = self._model.encode_text.linear_layer.out_features
-        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+        return embed_texts(self._tower, self._tokenizer, texts)
 
-    def _embed(self, texts: list[str]) -> np.ndarray:
-        tokens = self._tokenizer(texts).to(self._device)
-        is_cuda = self._device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=is_cuda):
-            features = self._model.encode_text(tokens.ids, tokens.mask)
-        return functional.normalize(features.float(), dim=1).cpu().numpy()
+
+def embed_texts(tower: TextEncoder, tokenizer: TextTokenizer, texts: Sequence[str]) -> np.ndarray:
+    """(N, E) float32, L2-normalised, of N texts by a text tower; cleaned and cut as `TextEmbedder` says."""
+    cleaned = [clean_text(text) for text in texts]
+    limit = tokenizer.max_length
+    num_long = sum(length > limit for length in tokenizer.lengths(cleaned)) if cleaned else 0
+    if num_long:
+        warnings.warn(f"{num_long} of {len(cleaned)} texts have more than {limit} tokens and are cut", stacklevel=3)
+    device = tower.linear_layer.weight.device
+    rows = [np.zeros((0, tower.linear_layer.out_features), np.float32)]
+    for first in range(0, len(cleaned), TEXT_BATCH):
+        tokens = tokenizer(cleaned[first : first + TEXT_BATCH]).to(device)
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            features = tower(tokens.ids, tokens.mask)
+        rows.append(functional.normalize(features.float(), dim=1).cpu().numpy())
+    return np.concatenate(rows)
 
 
 def write_embeddings(embeddings: Embeddings, path: str | Path) -> Path:

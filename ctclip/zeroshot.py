@@ -111,6 +111,24 @@ def score_cohort(
     )
 
 
+def score_prompts(
+    image_embeddings: np.ndarray,
+    studies: Sequence[str],
+    *,
+    prompts: PromptSet,
+    embed_texts: EmbedTexts,
+    aggregate: str = "similarities",
+) -> dict[str, np.ndarray]:
+    """Scores of studies without a cohort or labels: finding -> (N,). Arguments as in `score_cohort`.
+
+    Raises:
+        EvaluationError: Embeddings of a wrong shape, NaN or of length 0.
+    """
+    images = unit_rows(image_embeddings, what="image", names=list(studies))
+    vectors = _embed(prompts, embed_texts, size=images.shape[1])
+    return {name: _score(images, entry, vectors, aggregate) for name, entry in prompts.prompts.items()}
+
+
 def unit_rows(vectors: np.ndarray, *, what: str, names: list[str]) -> np.ndarray:
     """(N, E) float64 rows of length 1.
 
