@@ -19,6 +19,9 @@ from ctload.scanned import IRREGULAR, NO_VOLUME, ScannedSeries
 from ctload.series_rule import SeriesRule
 from ctload.source_table import PackSource
 
+# What a NIfTI header lacks that a table of corrections brings.
+_CORRECTED = ("NO_GEOMETRY", "SHEARED", "NOT_HU")
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -88,7 +91,7 @@ def relative_of(scanned: ScannedSeries) -> str:
 
 
 def _chosen(members: list[Candidate], options: ChoiceOptions) -> list[Candidate]:
-    packable = [each for each in members if each.scanned.is_candidate(resample_irregular=options.resample_irregular)]
+    packable = [each for each in members if _is_packable(each.scanned, options)]
     if not packable:
         raise _nearest(members)
     if options.rule is None:
@@ -107,6 +110,12 @@ def _chosen(members: list[Candidate], options: ChoiceOptions) -> list[Candidate]
     if len(left) > 1 and not options.rule.takes_all:
         raise _tie(left, f"the rule {options.rule.text!r} leaves them all")
     return left
+
+
+def _is_packable(scanned: ScannedSeries, options: ChoiceOptions) -> bool:
+    if options.corrections is not None and scanned.kind == "nifti" and scanned.code in _CORRECTED:
+        return True
+    return scanned.is_candidate(resample_irregular=options.resample_irregular)
 
 
 def _nearest(members: Sequence[Candidate]) -> CodedError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctload import layout
-from ctload.errors import ManifestError
+from ctload.errors import CtloadError, ManifestError
 from ctload.header import read_header
 from ctload.keymap import keymap_path, read_keymap
 from ctload.writer import StoreWriter
@@ -51,7 +51,7 @@ def drop(store: str | Path, studies: Sequence[str], *, wait_s: float = 5.0) -> D
         hashes = {writer.entries[study].row["source"] for study in wanted if study in writer.entries}
         writer.leave_out(wanted)
         for study in wanted:
-            shutil.rmtree(_folder(root, study), ignore_errors=True)
+            _delete(_folder(root, study))
         _forget(root, hashes - {entry.row["source"] for entry in writer.entries.values()})
         return DropReport(tuple(wanted), len(writer.entries))
 
@@ -66,6 +66,18 @@ class _StoredPreset:
 
 def _folder(root: Path, study: str) -> Path:
     return root / layout.study_folder(study)
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CtloadError(
+            f"the study is out of the manifest, but its files could not be deleted ({error.strerror}); drop it again",
+            path=folder,
+        ) from error
 
 
 def _forget(root: Path, hashes: set[str]) -> None:

@@ -161,7 +161,9 @@ def _listed(
             hashed = keyed_hash(f"{row.source}#{row.series}", key)
             refused.append(refusal_of(error, row.study, row.path, paths=names, hashed=hashed))
             continue
-        candidates.append(_of_row(row, replace(scanned, source=row.source), options))
+        # The table's ids count: a file may be called by a hash of its name there.
+        own = row.series if row.kind in FILE_KINDS else scanned.study
+        candidates.append(_of_row(row, replace(scanned, source=row.source, series=row.series, study=own), options))
     return candidates, refused
 
 

@@ -4,7 +4,7 @@ What was packed from the same bytes by the same preset is reused. A source that 
 """
 
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
@@ -92,11 +92,7 @@ class PackWorker:
     def _refusal(self, error: CtloadError, task: PackTask) -> Refusal:
         source = task.source
         paths = [*source.paths[1:], Path(source.relative.partition("#")[0])]
-        refusal = refusal_of(error, source.study, source.path, paths=paths, files=source.files, hashed=task.hashed)
-        if task.known is None or task.known.row["source"] != task.hashed:
-            return refusal
-        stays = "; the store keeps what was packed from this source before, `ctload drop` removes it"
-        return replace(refusal, reason=refusal.reason + stays, detail=refusal.detail + stays)
+        return refusal_of(error, source.study, source.path, paths=paths, files=source.files, hashed=task.hashed)
 
     def close(self) -> None:
         """Close its journal."""

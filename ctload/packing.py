@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -104,7 +105,7 @@ def pack(
         else:
             writer.discard()
             keymap.discard()
-        return _report(root, outcomes, refused, len(writer.entries))
+        return _report(root, outcomes, refused, writer)
 
 
 def part_path(out: Path, part: tuple[int, int]) -> Path:
@@ -164,7 +165,7 @@ def _outcomes(
         pool.shutdown(cancel_futures=True)
 
 
-def _report(root: Path, outcomes: list[Outcome], refused: list[Refusal], num_studies: int) -> PackReport:
+def _report(root: Path, outcomes: list[Outcome], refused: list[Refusal], writer: StoreWriter) -> PackReport:
     studies = [
         StudyReport(each.study, each.is_reused, each.entry.row["source"], each.entry.row, each.left_out)
         for each in outcomes
@@ -174,6 +175,15 @@ def _report(root: Path, outcomes: list[Outcome], refused: list[Refusal], num_stu
     return PackReport(
         store=root,
         studies=tuple(sorted(studies, key=lambda each: each.study)),
-        refused=tuple(sorted(refused, key=lambda each: (each.study, each.source))),
-        num_studies=num_studies,
+        refused=tuple(_kept(each, writer) for each in sorted(refused, key=lambda each: (each.study, each.source))),
+        num_studies=len(writer.entries),
     )
+
+
+def _kept(refusal: Refusal, writer: StoreWriter) -> Refusal:
+    """The refusal, and that the store still has what was packed from this source before, if it has."""
+    known = writer.entries.get(refusal.study)
+    if known is None or known.row["source"] != refusal.hashed:
+        return refusal
+    stays = "; the store keeps what was packed from this source before, `ctload drop` removes it"
+    return replace(refusal, reason=refusal.reason + stays, detail=refusal.detail + stays)

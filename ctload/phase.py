@@ -8,12 +8,12 @@ import re
 # Word -> how it is written, in English, and in the German, French, Spanish and Italian of many exports.
 PATTERNS = {
     "native": r"native?|nativ[ao]?|unenhanced|non[ -]?(contrast|enhanced)|without( iv)? contrast|w/?o( iv)? contrast"
-    r"|sin contraste|sans (contraste|injection)|senza (contrasto|mdc)|plain|ohne km|basale?",
+    r"|without(?= and with)|sin contraste|sans (contraste|injection)|senza (contrasto|mdc)|plain|ohne km|basale?",
     "contrast": r"enhanced|with( iv)? contrast|c\+|ce|km|mdc|iv contrast|post contrast",
-    "arterial": r"arterial|arterielle?|arterial phase|art|art[eé]riel(le)?|arteriosa",
-    "portal": r"portal|portal[- ]?ven(ous|[oö]s)|pv|pvp|portale?|porto[- ]?venoso",
-    "venous": r"venous|ven[oö]se?|venosa|veineux|ven",
-    "delayed": r"delayed|late|sp[aä]t(phase)?|tardive?|tardia|equilibrium",
+    "arterial": r"arterial|arterielle?|arterial phase|art|art[e\u00e9]riel(le)?|arteriosa",
+    "portal": r"portal|portal[- ]?ven(ous|[o\u00f6]s)|pv|pvp|portale?|porto[- ]?venoso",
+    "venous": r"venous|ven[o\u00f6]se?|venosa|veineux|ven",
+    "delayed": r"delayed|late|sp[a\u00e4]t(phase)?|tardive?|tardia|equilibrium",
     "nephrographic": r"nephro(graphic|genic|graphisch)?",
     "excretory": r"excretory|urographic|urographie|ausscheidung(sphase)?",
     "angio": r"angio(graphy|graphie)?|cta|ctpa|pe protocol|pulmonary angio",

@@ -1,12 +1,27 @@
 """The border to pydicom: it converts values when they are touched, and damaged ones make it raise anything, from
 KeyError to struct.error. Behind this border there are only typed errors."""
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ctload.errors import CtloadError, IngestError
 from ctload.readers.members import Member
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Let pydicom parse without a word: it warns and logs of every value that bends the standard, and quotes it."""
+    logger = logging.getLogger("pydicom")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was_disabled
 
 
 @contextmanager

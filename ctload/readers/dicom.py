@@ -4,7 +4,6 @@ Slices are ordered by their position along the slice normal; geometry is classif
 rescale is applied slice by slice. Padding and fill values of the scanner are left as they are.
 """
 
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ctload.errors import GeometryError, IngestError
+from ctload.readers.damage import quietly
 from ctload.readers.frames import Frames, frames_of
 from ctload.readers.irregular import straightened
 from ctload.readers.members import open_members
@@ -52,9 +52,7 @@ def read_dicom(
             UNDECODABLE, TRUNCATED, NOT_A_VOLUME.
         GeometryError: What `stack_of` says; NO_GEOMETRY.
     """
-    # pydicom warns of every value that bends the standard, and prints it: noise, and possibly identifiers.
-    with warnings.catch_warnings(), open_members(path, max_bytes=max_bytes, only=files) as members:
-        warnings.simplefilter("ignore")
+    with quietly(), open_members(path, max_bytes=max_bytes, only=files) as members:
         found = series_of(members, path, unit=unit or "HU", key=key)
         chosen = _chosen(found, series, path)
         notes = _left_out(found, chosen)
@@ -67,8 +65,7 @@ def identify(path: Path, *, unit: str | None = None, key: bytes = DEFAULT_KEY, m
     Raises:
         IngestError: As `read_dicom`, as far as headers tell.
     """
-    with warnings.catch_warnings(), open_members(path, max_bytes=max_bytes) as members:
-        warnings.simplefilter("ignore")
+    with quietly(), open_members(path, max_bytes=max_bytes) as members:
         return _chosen(series_of(members, path, unit=unit or "HU", key=key), None, path).study
 
 

@@ -3,7 +3,6 @@
 Pixels are not decoded. pydicom's objects do not leave this file; a file that cannot be parsed is told of, not raised.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pydicom
 
 from ctload.errors import CodedError, GeometryError, IngestError
-from ctload.readers.damage import typed_damage
+from ctload.readers.damage import quietly, typed_damage
 from ctload.readers.frames import geometry_of_frames
 from ctload.readers.members import Member
 from ctload.readers.series import Instance, instance_of, read_header
@@ -59,8 +58,7 @@ def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], 
     """
     found: list[ObjectFacts] = []
     damaged: list[Damaged] = []
-    with warnings.catch_warnings():  # pydicom prints values that bend the standard: noise, and possibly identifiers
-        warnings.simplefilter("ignore")
+    with quietly():
         for member in members:
             try:
                 facts = _facts(member, path)
