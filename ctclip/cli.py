@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from ctclip import demo, verbs
+from ctclip import demo, doctor, verbs
 from ctload.errors import CtloadError
 
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (demo.main, "phantoms -> store -> training -> zero-shot scores -> one HTML page, in minutes"),
     "phantom": (verbs.phantom, "make a synthetic cohort of CT volumes with reports, labels and masks"),
+    "doctor": (doctor.main, "run one batch through every stage of a training, and say what it takes"),
     "train": (verbs.train, "train a dual encoder on a packed store and its reports"),
     "embed": (verbs.embed, "write the image embeddings of a split"),
     "evaluate": (verbs.evaluate, "zero-shot scores of embeddings by prompts, with intervals"),

@@ -5,6 +5,8 @@ that it is the same function on every device. It holds more for the backward pas
 where memory allows, a bn_group of one rank's studies is the faster choice.
 """
 
+from typing import cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -51,11 +53,11 @@ def share_batch_norm(model: nn.Module, world: World, ranks_per_group: int) -> No
         ranks_per_group: Divides the number of ranks.
     """
     groups = [dist.new_group(range(first, first + ranks_per_group)) for first in range(0, world.size, ranks_per_group)]
-    own = groups[world.rank // ranks_per_group]
+    own = cast(dist.ProcessGroup, groups[world.rank // ranks_per_group])
     for module in model.modules():
         if type(module) is nn.BatchNorm3d:
             module.__class__ = SharedBatchNorm
-            module.group = own  # pyright: ignore[reportAttributeAccessIssue]
+            cast(SharedBatchNorm, module).group = own
 
 
 def _spread(values_C: Tensor) -> Tensor:

@@ -60,7 +60,9 @@ def train(
         is_talking = world.is_first and not is_quiet
         data = open_training_data(config, cohort)
         if checkpoint is not None:
-            _check_resume(checkpoint, config, world, data, is_talking=is_talking)
+            changes = check_going_on(checkpoint, config, world, data)
+            if changes and is_talking:
+                print(changes)
         with open_loader(config, data, world) as loader:
             wait_for_all(world)  # every rank has looked at the folder before it changes
             ceiling = measured_ceiling(world.device)
@@ -94,17 +96,13 @@ def check_compiled(config: TrainConfig, world: World) -> None:
         )
 
 
-def _check_resume(
-    checkpoint: Checkpoint, config: TrainConfig, world: World, data: TrainingData, *, is_talking: bool
-) -> None:
-    """Refuse what cannot go on from a checkpoint; say what differs and may."""
+def check_going_on(checkpoint: Checkpoint, config: TrainConfig, world: World, data: TrainingData) -> str:
+    """Refuse what cannot go on from a checkpoint; what differs and may, as a line for the terminal."""
     shape = known_shape(config, world, checkpoint) or shape_batch(config, world.size)
     is_compiled = is_compile_wanted(config.compile, world.device)
     environment = environment_of(world, shape, is_compiled=is_compiled, pipeline=data.pipeline)
     check_resume(checkpoint, config, environment, num_channels=num_channels(config.data))
-    changes = elastic_changes(checkpoint, environment)
-    if changes and is_talking:
-        print(changes)
+    return elastic_changes(checkpoint, environment)
 
 
 @contextmanager

@@ -86,6 +86,14 @@ class TrainingStep:
             self.average.update(step)
         return loss, norm
 
+    def forward_once(self, step: int, batch: TrainBatch) -> None:
+        """The forward passes of a step alone, to time them; changes nothing."""
+        self._statistics.begin()
+        with torch.no_grad():
+            for chunk in self._chunks(step, batch):
+                chunk()
+        self._statistics.finish(torch.tensor(True, device=self._world.device))
+
     def _loss_of(self, features: Features) -> Tensor:
         """The one place where features become a loss: those of this rank, in the order of its batch."""
         return clip_loss(gather_features(features, self._world))

@@ -4,12 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-import tyro
-
 from ctclip.cohorts.source import read_cohort
 from ctclip.compare import compare_scores, format_comparison
 from ctclip.comparison_page import write_comparison_page
-from ctclip.config import PRESETS, TrainConfig, preset
 from ctclip.diagnostics import PARTS
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.evaluation_page import evaluation_page_path
@@ -22,6 +19,7 @@ from ctclip.run_evaluation import evaluate_run
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path, read_config, scores_path
 from ctclip.thresholds import RULES
+from ctclip.train_words import config_of_words
 from ctclip.training import train as train_run
 from ctclip.zeroshot import AGGREGATES, load_scores
 
@@ -29,17 +27,11 @@ SPLITS = ("train", "val", "test")
 
 
 def train(words: list[str]) -> int:
-    """`ctclip train --preset NAME --cohort C --store S --out RUN [--data.batch-size 8 ...]`."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
-    chosen, rest = first.parse_known_args(words)
-    config = tyro.cli(
-        TrainConfig,
-        default=preset(chosen.preset),
-        args=rest,
+    """`ctclip train --preset NAME | --config FILE --cohort C --store S --out RUN [--data.batch-size 8 ...]`."""
+    config = config_of_words(
+        words,
         prog="ctclip train",
-        description=f"Train a dual encoder. --preset {{{','.join(sorted(PRESETS))}}} sets the defaults below "
-        f"(now {chosen.preset}); any option overrides it. A run that was stopped goes on from its last checkpoint.",
+        purpose="Train a dual encoder. A run that was stopped goes on from its last checkpoint.",
     )
     result = train_run(config)
     state = "stopped" if result.was_stopped else "done"
