@@ -140,7 +140,8 @@ def _tie(left: Sequence[Candidate], why: str) -> IngestError:
 
 def _listed(candidates: Sequence[Candidate]) -> str:
     shown = [
-        f"{each.scanned.series} ({each.scanned.num_slices} slices of {_mm(each.scanned.spacing_z_mm)})"
+        f"{each.scanned.series} ({each.scanned.num_slices} slices of {_mm(each.scanned.spacing_z_mm)}"
+        f"{each.scanned.phase and ', '}{each.scanned.phase})"
         for each in candidates[:6]
     ]
     return ", ".join(shown) + (f" and {len(candidates) - 6} more" if len(candidates) > 6 else "")

@@ -11,6 +11,20 @@ from pathlib import Path
 
 MARK = "<name>"
 
+# Words of this library's own messages: a folder or file of such a name identifies nobody, and they are needed.
+OWN_WORDS = frozenset(
+    {
+        "affine", "after", "all", "axis", "beside", "bytes", "change", "choose", "cut", "damaged", "declares",
+        "dicom", "differ", "distance", "end", "ends", "error", "fetch", "file", "files", "first", "folder",
+        "frame", "frames", "gap", "gaps", "grid", "gzip", "header", "headers", "hold", "holds", "image",
+        "irregular", "label", "labels", "last", "lies", "map", "missing", "most", "nifti", "none", "objects",
+        "one", "original", "orientation", "path", "phase", "pixel", "pixels", "position", "regular", "rescale",
+        "rule", "scale", "scan", "scans", "series", "shape", "sheared", "slice", "slices", "spacing", "stack",
+        "study", "table", "tilt", "truncated", "unit", "values", "volume", "voxel", "voxels", "whole", "with",
+        "zip",
+    }
+)  # fmt: skip
+
 # Shorter names identify nobody, and would cut holes into every sentence.
 MIN_LENGTH = 3
 
@@ -22,7 +36,8 @@ def redacted(text: str, names: Iterable[str]) -> str:
         >>> redacted("file DOE^JANE/IM3.dcm: cut off", ["DOE^JANE/IM3.dcm"])
         'file <name>: cut off'
     """
-    found = sorted({name for name in names if len(name) >= MIN_LENGTH and name in text}, key=len, reverse=True)
+    named = {name for name in names if len(name) >= MIN_LENGTH and name in text and name.lower() not in OWN_WORDS}
+    found = sorted(named, key=len, reverse=True)
     if not found:
         return text
     return re.sub("|".join(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])" for name in found), MARK, text)
