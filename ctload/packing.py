@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ctload.errors import CtloadError
 from ctload.keymap import KeyMap, open_keymap, read_keymap
+from ctload.orphan import end_pool
 from ctload.pack_report import PackReport, StudyReport
 from ctload.pack_source import PackOptions, collect_sources, key_of_tables
 from ctload.pack_worker import Outcome, PackTask, PackWorker, run_in_worker, start_worker
@@ -143,9 +145,10 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """Outcomes as they come. Anything but a refusal stops the pack; what was packed until then stays packed."""
     if workers == 1:
-        worker = PackWorker(writer.path, writer.header, preset, key)
-        yield from map(worker.run, tasks)
+        with closing(PackWorker(writer.path, writer.header, preset, key)) as worker:
+            yield from map(worker.run, tasks)
         return
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -162,7 +165,7 @@ def _outcomes(
             path=writer.path,
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        end_pool(pool, set(multiprocessing.active_children()) - others)
 
 
 def _report(root: Path, outcomes: list[Outcome], refused: list[Refusal], writer: StoreWriter) -> PackReport:

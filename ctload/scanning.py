@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ctload.errors import CodedError, CtloadError
 from ctload.keymap import keyed_hash
-from ctload.orphan import end_with_parent
+from ctload.orphan import end_pool, end_with_parent
 from ctload.readers import file_stem
 from ctload.readers.members import DICOM_SUFFIXES, open_members, starts_as_dicom
 from ctload.scan_walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
@@ -93,7 +93,7 @@ def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Itera
         for place in places:
             yield _look(place, options)
         return
-    spawn = multiprocessing.get_context("spawn")
+    spawn, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent)
     try:
         yield from pool.map(_look, places, [options] * len(places), chunksize=max(1, min(8, len(places) // workers)))
@@ -102,7 +102,7 @@ def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Itera
             "a worker process of the scan died, most likely for want of memory; run with fewer workers"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        end_pool(pool, set(multiprocessing.active_children()) - others)
 
 
 def _look(place: Place, options: ScanOptions) -> _Found:
