@@ -50,6 +50,9 @@ def _voxel(volume, z, y, x, fill):
 @numba.njit(nogil=True, cache=True)
 def _at_the_rim(volume, z, y, x, fill):
     """One value at indices that may lie outside, where the volume goes on as `fill`."""
+    depth, height, width = volume.shape
+    if z <= -1 or y <= -1 or x <= -1 or z >= depth or y >= height or x >= width:
+        return fill
     low_z, low_y, low_x = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
     wz, wy, wx = np.float32(z - low_z), np.float32(y - low_y), np.float32(x - low_x)
     total = np.float32(0.0)

@@ -111,7 +111,7 @@ class NumbaPipeline:
         def coarsen_at(number: int) -> None:
             done[number] = coarsen(np.ascontiguousarray(volumes[number], np.float32), coarse[number // num_channels])
 
-        changed = (coarse < np.array(plan.crop_shape)).any(axis=1)
+        changed = np.any(coarse < np.array(plan.crop_shape), axis=1)
         self._photometric.spread([(coarsen_at, (at,)) for at in range(len(volumes)) if changed[at // num_channels]])
         return done
 
