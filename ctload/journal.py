@@ -126,7 +126,14 @@ def _decode(line: bytes, path: Path, number: int) -> JournalEntry:
     checksum, _, text = line.partition(b" ")
     if checksum != xxhash.xxh3_128_hexdigest(text).encode():
         raise _damaged(path, number)
-    return JournalEntry(**json.loads(text))
+    try:
+        entry = JournalEntry(**json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, number) from error
+    rows_are_named = isinstance(entry.row, dict) and isinstance(entry.row.get("study"), str)
+    if not rows_are_named or not isinstance(entry.extra, dict):
+        raise _damaged(path, number)
+    return entry
 
 
 def _damaged(path: Path, number: int) -> ChecksumError:

@@ -66,9 +66,10 @@ def decode_manifest(content: bytes, path: Path) -> pa.Table:
     """
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        names = table.column_names  # as text only here
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ChecksumError(f"the manifest cannot be read ({error}); pack again to rebuild it", path=path) from error
-    if "blocks" in table.column_names:
+    if "blocks" in names:
         return table
     at = SCHEMA.get_field_index("blocks")
     empty = pa.array([""] * table.num_rows, pa.string())

@@ -18,7 +18,7 @@ from ctload.errors import ChecksumError, CtloadError, ManifestError, MissingChun
 from ctload.header import StoreHeader, read_header
 from ctload.journal import PACKED, JournalEntry, journal_files, read_journal_file
 from ctload.manifest import check_manifest
-from ctload.manifest_file import decode_manifest, entries_of, read_manifest
+from ctload.manifest_file import decode_manifest, entries_of, manifest_of, read_manifest
 from ctload.study_check import Problem, check_study, study_files
 
 _UNFINISHED = "a pack that did not end"
@@ -105,20 +105,31 @@ def _header(root: Path, problems: list[Problem]) -> StoreHeader | None:
 def _journal(root: Path, problems: list[Problem]) -> dict[str, JournalEntry]:
     """What the journal tells, as far as it can be read."""
     told: dict[str, JournalEntry] = {}
-    folder = root / layout.JOURNAL
-    for path in journal_files(folder):
+    for path in journal_files(root / layout.JOURNAL):
         try:
-            entries = read_journal_file(path)
-        except ChecksumError as error:
+            told |= _entries_of_journal(path, problems)
+        except CtloadError as error:
             problems.append(_problem(error))
-            continue
-        except OSError as error:
-            problems.append(Problem("", str(path), f"cannot be read ({error}); is a pack at work?"))
-            continue
-        told |= {entry.study: entry for entry in entries}
-        if path.name == PACKED and len({entry.study for entry in entries}) < len(entries):
-            problems.append(Problem("", str(path), "a study stands twice in the compacted journal; pack again"))
     return told
+
+
+def _entries_of_journal(path: Path, problems: list[Problem]) -> dict[str, JournalEntry]:
+    """What one file of the journal tells.
+
+    Raises:
+        CtloadError: It is damaged, or describes what is no study.
+    """
+    try:
+        lines = read_journal_file(path)
+        entries = {entry.study: entry for entry in lines}
+        check_manifest(manifest_of(list(entries.values())), path=str(path))
+    except OSError as error:
+        raise CtloadError(f"cannot be read ({error}); is a pack at work?", path=path) from error
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ChecksumError(f"a line describes no study ({error}); delete this file, pack again", path=path) from error
+    if path.name == PACKED and len(entries) < len(lines):
+        problems.append(Problem("", str(path), "a study stands twice in the compacted journal; pack again"))
+    return entries
 
 
 def _entries(

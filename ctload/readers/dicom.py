@@ -118,14 +118,7 @@ def _left_out(found: list[Series], chosen: Series) -> tuple[str, ...]:
 def _volume(
     series: Series, unit: str, path: Path, left_out: tuple[str, ...], *, resample_irregular: bool, max_bytes: int
 ) -> Volume:
-    frames = frames_of(series, unit, path)
-    num_bytes = 4 * int(frames.geometry.shape.astype(object).prod(axis=1).sum())
-    if num_bytes > max_bytes:
-        raise IngestError(
-            "UNDECODABLE",
-            f"the headers declare {num_bytes / 2**30:.1f} GiB of pixels, the limit is {max_bytes / 2**30:.1f} GiB",
-            path=path,
-        )
+    frames = frames_of(series, unit, path, max_bytes=max_bytes)
     try:
         stack = stack_of(frames.geometry, path)
     except GeometryError as error:

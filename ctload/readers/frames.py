@@ -37,22 +37,45 @@ class Frames:
     read: Callable[[int], Frame]
 
 
-def frames_of(series: Series, unit: str, path: Path) -> Frames:
+def frames_of(series: Series, unit: str, path: Path, *, max_bytes: int) -> Frames:
     """The frames of a series.
+
+    Args:
+        series: Its objects.
+        unit: What the values are.
+        path: The source, for messages.
+        max_bytes: Largest volume, in 32 bits.
 
     Raises:
         IngestError: MULTI_FRAME for several multi-frame objects in one series; UNDECODABLE, TRUNCATED.
         GeometryError: NO_GEOMETRY for a slice without position, orientation or spacing.
     """
     if not series.is_multi_frame:
-        return Frames(_complete(series.geometry, path), _single_reader(series, unit, path))
+        geometry = _complete(series.geometry, path)
+        require_size(geometry, max_bytes, path)
+        return Frames(geometry, _single_reader(series, unit, path))
     if len(series.slices) != 1:
         raise IngestError(
             "MULTI_FRAME",
             f"{len(series.slices)} objects, some of them multi-frame, in one series; convert it to single frames first",
             path=path,
         )
-    return _multi_frame(series.slices[0].member, unit, path)
+    return _multi_frame(series.slices[0].member, unit, path, max_bytes)
+
+
+def require_size(geometry: SliceGeometry, max_bytes: int, path: Path) -> None:
+    """Refuse what the headers declare to be too large, before pixels are decoded.
+
+    Raises:
+        IngestError: UNDECODABLE.
+    """
+    num_bytes = 4 * int(geometry.shape.astype(object).prod(axis=1).sum())
+    if num_bytes > max_bytes:
+        raise IngestError(
+            "UNDECODABLE",
+            f"the headers declare {num_bytes / 2**30:.1f} GiB of pixels, the limit is {max_bytes / 2**30:.1f} GiB",
+            path=path,
+        )
 
 
 def geometry_of_frames(header: pydicom.Dataset, path: Path) -> SliceGeometry:
@@ -61,8 +84,20 @@ def geometry_of_frames(header: pydicom.Dataset, path: Path) -> SliceGeometry:
     Raises:
         GeometryError: NO_GEOMETRY.
     """
-    groups = [_Groups(header, index) for index in range(int(header.get("NumberOfFrames") or 1))]
-    return _frame_geometry(groups, (int(header.Rows), int(header.Columns)), path)
+    return _frame_geometry(_groups_of(header, path), (int(header.Rows), int(header.Columns)), path)
+
+
+def _groups_of(dataset: pydicom.Dataset, path: Path) -> list["_Groups"]:
+    """The functional groups of each frame. Frames are counted by what the object has, not by what it declares."""
+    declared, own = dataset.get("NumberOfFrames") or 1, dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if len(own) != int(declared):
+        raise GeometryError(
+            "NO_GEOMETRY",
+            f"{declared} frames are declared and {len(own)} have functional groups with a position; convert it to "
+            "single frames first",
+            path=path,
+        )
+    return [_Groups(dataset, index) for index in range(len(own))]
 
 
 def _complete(geometry: SliceGeometry, path: Path) -> SliceGeometry:
@@ -87,12 +122,12 @@ def _single_reader(series: Series, unit: str, path: Path) -> Callable[[int], Fra
     return read
 
 
-def _multi_frame(member: Member, unit: str, path: Path) -> Frames:
+def _multi_frame(member: Member, unit: str, path: Path, max_bytes: int) -> Frames:
     dataset = parse(member, path)
     with typed_damage(member, path):
-        num_frames = int(dataset.get("NumberOfFrames") or 1)
-        groups = [_Groups(dataset, index) for index in range(num_frames)]
+        groups = _groups_of(dataset, path)
         geometry = _frame_geometry(groups, (int(dataset.Rows), int(dataset.Columns)), path)
+        require_size(geometry, max_bytes, path)
         stored, lossy = stored_pixels(dataset, member, path), is_lossy(dataset)
         scales = [rescale_of(group.item("PixelValueTransformationSequence"), unit, member, path) for group in groups]
     return Frames(geometry, lambda index: Frame(rescaled(stored[index], *scales[index]), scales[index], lossy))

@@ -5,16 +5,18 @@ why it is no volume. Pixels are not decoded here. Only pydicom's parser is used;
 """
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pydicom
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
@@ -31,6 +33,11 @@ DEFAULT_KEY = b"ctload"
 
 # What has slices; any of these may be read in another unit than HU.
 VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
+
+# Largest data set in the deflated syntax; the others are as large as their files.
+MAX_INFLATED_BYTES = 1 << 29
+_INFLATED_AT_ONCE = 1 << 20
+_META_BYTES = 4096  # the meta information lies within
 
 _NO_VALUES = (np.nan,) * 6
 
@@ -181,7 +188,7 @@ def read_header(member: Member, path: Path) -> pydicom.FileDataset | None:
     Raises:
         IngestError: UNDECODABLE for a file that is named as DICOM and is none.
     """
-    header = _header(member)
+    header = _header(member, path)
     if header is None and member.name.lower().endswith(DICOM_SUFFIXES):
         raise _damaged("it is named as DICOM and is none", member, path)
     return header
@@ -195,16 +202,37 @@ def parse(member: Member, path: Path) -> pydicom.FileDataset:
     """
     content = member.read()
     with typed_damage(member, path):
+        _require_honest_deflate(content[:_META_BYTES], BytesIO(content), member, path)
         return pydicom.dcmread(BytesIO(content), force=True)
 
 
-def _header(member: Member) -> pydicom.FileDataset | None:
+def _header(member: Member, path: Path) -> pydicom.FileDataset | None:
     """A file's data set without pixels; None if it is no DICOM."""
     with member.open() as file:
-        if not is_dicom(file.read(132)):
+        start = file.read(_META_BYTES)
+        if not is_dicom(start[:132]):
             return None
         file.seek(0)
+        _require_honest_deflate(start, file, member, path)
+        file.seek(0)
         return pydicom.dcmread(file, force=True, stop_before_pixels=True)
+
+
+def _require_honest_deflate(start: bytes, file: IO[bytes], member: Member, path: Path) -> None:
+    """Refuse an object of the deflated syntax that inflates to more than MAX_INFLATED_BYTES: pydicom inflates whole."""
+    if DeflatedExplicitVRLittleEndian.encode() not in start:
+        return
+    # The meta information begins with its own length (PS3.10, 7.1).
+    if start[132:140] != b"\x02\0\0\0UL\x04\0":
+        raise _damaged("the length of its meta information is missing", member, path)
+    file.seek(144 + int.from_bytes(start[140:144], "little"))
+    inflater, num_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    waiting = file.read()
+    while waiting and not inflater.eof:
+        num_bytes += len(inflater.decompress(waiting, _INFLATED_AT_ONCE))
+        waiting = inflater.unconsumed_tail
+        if num_bytes > MAX_INFLATED_BYTES:
+            raise _damaged(f"it inflates to more than {MAX_INFLATED_BYTES >> 20} MiB", member, path)
 
 
 def _damaged(why: str, member: Member, path: Path) -> IngestError:
