@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,45 @@ def truncate(store: Store, study: str = VICTIM) -> None:
     os.truncate(shard, shard.stat().st_size // 2)
 
 
+def exchange(store: Store, study: str = VICTIM) -> None:
+    """Put another study's shard, whole and sound, in the place of this one's."""
+    shard_of(store, study).write_bytes(shard_of(store, "synthetic-0006").read_bytes())
+
+
+def zero_sector(store: Store, study: str = VICTIM) -> None:
+    """512 bytes of nothing, as a file system leaves them that lost a write."""
+    shard = shard_of(store, study)
+    content = shard.read_bytes()
+    shard.write_bytes(content[:4096] + bytes(512) + content[4608:])
+
+
+def lengthen(store: Store, study: str = VICTIM) -> None:
+    shard_of(store, study).write_bytes(shard_of(store, study).read_bytes() + b"\0")
+
+
+def put_folder(store: Store, study: str = VICTIM) -> None:
+    """A folder where the shard was."""
+    shard_of(store, study).unlink()
+    shard_of(store, study).mkdir()
+
+
+def damage_metadata(store: Store, study: str = VICTIM) -> None:
+    metadata = store.path / study_folder(study) / "0" / "zarr.json"
+    metadata.write_bytes(metadata.read_bytes().replace(b"1024", b"1023"))
+
+
+def delete_metadata(store: Store, study: str = VICTIM) -> None:
+    (store.path / study_folder(study) / "zarr.json").unlink()
+
+
+def delete_study(store: Store, study: str = VICTIM) -> None:
+    shutil.rmtree(store.path / study_folder(study))
+
+
+OF_SHARDS = (delete, flip_bit, truncate, exchange, zero_sector, lengthen, put_folder)
+OF_METADATA = (damage_metadata, delete_metadata, delete_study)
+
+
 def make(store: Store, **options: Any) -> Loader:
     chosen: dict[str, Any] = {"sampler": ShuffleSampler(4, seed=0), "crop": RandomCrop((16, 24, 24)), "num_threads": 1}
     chosen.update(options)
@@ -74,7 +114,8 @@ def expected_warnings() -> Iterator[list[warnings.WarningMessage]]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "error"), [(delete, MissingChunkError), (flip_bit, ChecksumError), (truncate, ChecksumError)]
+    ("damage", "error"),
+    [(change, MissingChunkError if change is delete else ChecksumError) for change in OF_SHARDS],
 )
 def test_damage_is_raised_with_study_and_path_after_the_batches_before_it(
     store: Store, damage: Any, error: type[CtloadError]
@@ -106,11 +147,12 @@ def test_a_shard_deleted_in_the_middle_of_a_run_is_raised_and_the_run_goes_on_wh
     np.testing.assert_array_equal(got, expected)  # the same order every epoch
 
 
-@pytest.mark.parametrize("damage", [delete, flip_bit, truncate])
+@pytest.mark.parametrize("damage", [*OF_SHARDS, *OF_METADATA])
 def test_replace_puts_a_member_of_the_same_stratum_in_its_place_and_says_so(
     store: Store, damage: Any, expected_warnings: list[warnings.WarningMessage]
 ) -> None:
     damage(store)
+    store = open_store(store.path)
     sampler = StratifiedSampler("abnormal", {"normal": 1, "abnormal": 1}, batch_size=4, seed=0)
     with make_replacing(store, sampler=sampler, **whole()) as loader:
         batches = [batch for _ in range(3) for batch in loader]

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
 
 from ctload.errors import GeometryError, IngestError
-from ctload.geometry import from_xyz_affine, to_canonical
+from ctload.geometry import from_xyz_affine, spacing_of, to_canonical
 from ctload.readers import read_source
 from tests.shared_data import ct
 
@@ -21,7 +22,9 @@ REFUSED = {
     "dcmqi_mini_multiframe/dicom.zip": "MULTI_SERIES",
     "niivue_shear_phantom/shear.nii.gz": "SHEARED",
     "pydicom_dicomdir_tree/dicom.zip": "MULTI_SERIES",
+    "nifti_orientations_32/nifti.zip": "NOT_A_VOLUME",
     "totalseg_example_torso/example_seg.nii.gz": "NOT_HU",
+    "totalseg_example_torso/example_seg_fast.nii.gz": "NOT_HU",
     "transfer_syntaxes_chest_slice/dicom.zip": "DUPLICATE_POSITION",
 }
 DICOM = ("crlm_ct_1004_abdomen", "cptac_c3n00247_chest", "dcmqi_liver_3slice")
@@ -30,6 +33,19 @@ NIFTI = (
     "totalseg_example_torso/example_ct_sm.nii.gz",
     "niivue_ct_avm/CT_AVM.nii.gz",
 )
+# Read by a test of its own: against its DICOM source, or as the correction that ours is compared with.
+COMPARED = (
+    "crlm_ct_1004_abdomen/nifti_dcm2niix/2_CT_CH_AB_PEL.nii.gz",
+    "dcmqa_ge_head_tilt_varspacing/nifti_dcm2niix/2__Tilt_Eq_1.nii.gz",
+)
+
+
+def test_the_tables_of_this_file_name_every_real_source():
+    root = ct("crlm_ct_1004_abdomen").parent
+    sources = {
+        path.relative_to(root).as_posix() for pattern in ("**/*.zip", "**/*.nii*") for path in root.glob(pattern)
+    }
+    assert sources == {*REFUSED, *(f"{name}/dicom.zip" for name in DICOM), *NIFTI, *COMPARED}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -92,3 +108,31 @@ def test_a_nifti_file_has_its_expected_values_and_affine(name):
     assert values.mean() == pytest.approx(expected["value_mean"], abs=1e-3)
     assert np.percentile(values, [1, 50, 99]) == pytest.approx(expected["pct_1_50_99"], abs=1e-3)
     assert np.allclose(from_xyz_affine(volume.affine), expected["affine"], atol=1e-5)
+
+
+def test_localizers_and_dose_screens_are_left_out_with_their_reason():
+    volume = read_source(ct("dcmqa_philips_phantom_tilt_neg/dicom.zip"), resample_irregular=True)
+    reasons = sorted(sentence.split(": ")[1] for sentence in volume.left_out)
+    assert reasons == ["GANTRY_TILT", "LOCALIZER", "NON_CT"]
+    assert len(volume.voxels) == 54
+
+
+def test_a_wide_gap_among_even_ones_never_becomes_a_mean_spacing():
+    """Two CT series of one archive: one has a hole of 202.5 mm among gaps of 1.25 mm, the other is even."""
+    path = ct("pydicom_dicomdir_tree/dicom.zip")
+    with pytest.raises(IngestError, match="MULTI_SERIES") as raised:
+        read_source(path)
+    holed, even = re.findall(r"([0-9a-f]{16}) \(\d slices\)", str(raised.value))
+    for resample_irregular in (False, True):
+        with pytest.raises(GeometryError, match="GAP"):
+            read_source(path, series=holed, resample_irregular=resample_irregular)
+    volume = read_source(path, series=even)
+    assert volume.voxels.shape == (5, 16, 16)
+    assert spacing_of(volume.affine) == pytest.approx((2.5, 0.488281, 0.488281), abs=1e-5)
+
+
+def test_padding_below_air_is_kept_by_readers():
+    """A circle of reconstruction with padding of -3024 HU around it, a fifth of the voxels."""
+    volume = read_source(ct("crlm_ct_1004_abdomen/dicom.zip"))
+    assert volume.voxels.min() == -3024
+    assert (volume.voxels == -3024).mean() == pytest.approx(0.21, abs=0.01)
