@@ -35,9 +35,14 @@ class Place:
     problem: str = ""
 
     @property
+    def root(self) -> Path:
+        """The folder that series are put together in: the SOURCE, or the folder of a SOURCE that is a file."""
+        return self.top.parent if self.top.is_file() else self.top
+
+    @property
     def base(self) -> Path:
-        """What paths are told relative to: the folder of a SOURCE folder, and the folder of a SOURCE file's folder."""
-        return self.top.parent.parent if self.top.is_file() else self.top.parent
+        """What paths are told relative to: the folder that `root` lies in."""
+        return self.root.parent
 
     @property
     def source(self) -> str:

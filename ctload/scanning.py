@@ -8,7 +8,7 @@ import importlib
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -60,23 +60,31 @@ def scan(
     """
     if workers < 1:
         raise CtloadError(f"workers must be at least 1, got {workers}")
-    places = [place for top in dict.fromkeys(Path(each).resolve() for each in sources) for place in places_below(top)]
+    tops = dict.fromkeys(Path(each).resolve() for each in sources)
+    places = [place for top in tops for place in places_below(top)]
+    empty = tops.keys() - {place.top for place in places if place.problem}
     rows = [_unreadable(place) for place in places if place.problem]
     todo = [place for place in places if not place.problem]
     objects: defaultdict[tuple[Path, Path | None], list[tuple[Place, Any]]] = defaultdict(list)
+    listed: defaultdict[tuple[Path, Path | None], defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     damaged: defaultdict[tuple[Path, Path | None], list[tuple[Place, Damaged]]] = defaultdict(list)
     with tqdm(
         total=sum(place.num_files for place in todo), desc="scan", unit="file", disable=None if progress else True
     ) as bar:
         for place, found in zip(todo, _looked_at(todo, options, workers), strict=True):
-            group = (place.top, place.path if place.kind == ZIP else None)
+            group = (place.root, place.path if place.kind == ZIP else None)
             rows += found.rows
+            if found.rows or found.objects or found.damaged:
+                empty.discard(place.top)
             objects[group] += [(place, each) for each in found.objects]
             damaged[group] += [(place, each) for each in found.damaged]
+            for uid, name in found.listed:
+                listed[group][uid].add(str(place.path / name).casefold())
             bar.update(place.num_files)
     for group in dict.fromkeys([*objects, *damaged]):
-        rows += _grouped(objects[group], damaged[group], options)
-    named = [_named(row, options) for row in _with_empty_tops(rows, sources)]
+        rows += _grouped(objects[group], damaged[group], listed[group], options)
+    rows += [_nothing_at(top) for top in empty]
+    named = [_named(row, options) for row in rows]
     return sorted(named, key=lambda row: (row.source, row.series))
 
 
@@ -85,6 +93,7 @@ class _Found:
     rows: tuple[ScannedSeries, ...] = ()
     objects: tuple[Any, ...] = ()  # ObjectFacts, whose file imports pydicom
     damaged: tuple[Damaged, ...] = ()
+    listed: tuple[tuple[str, str], ...] = ()  # of a DICOMDIR: (SeriesInstanceUID, file)
 
 
 def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Iterator[_Found]:
@@ -128,19 +137,19 @@ def _look_into_files(place: Place) -> _Found:
     if not names:
         return _Found(damaged=tuple(broken))
     with open_members(place.path, max_bytes=_NO_LIMIT, only=names) as members:
-        objects, damaged = _module("series_facts", "dicom").facts_of(members, place.path)
-    return _Found(objects=tuple(objects), damaged=(*broken, *damaged))
+        objects, damaged, listed = _module("series_facts", "dicom").facts_of(members, place.path)
+    return _Found(objects=tuple(objects), damaged=(*broken, *damaged), listed=tuple(listed))
 
 
 def _look_into_zip(place: Place) -> _Found:
     try:
         with open_members(place.path, max_bytes=_NO_LIMIT) as members:
-            objects, damaged = _module("series_facts", "dicom").facts_of(members, place.path)
+            objects, damaged, listed = _module("series_facts", "dicom").facts_of(members, place.path)
     except CodedError as error:
         return _Found(rows=(_row(place, code=error.code, reason=error.message),))
     if not objects and not damaged:
         return _Found(rows=(_row(place, code="NOT_A_VOLUME", reason="no DICOM file in this zip"),))
-    return _Found(objects=tuple(objects), damaged=tuple(damaged))
+    return _Found(objects=tuple(objects), damaged=tuple(damaged), listed=tuple(listed))
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -171,7 +180,10 @@ def _file_row(place: Place, options: ScanOptions) -> ScannedSeries:
 
 
 def _grouped(
-    objects: list[tuple[Place, Any]], damaged: list[tuple[Place, Damaged]], options: ScanOptions
+    objects: list[tuple[Place, Any]],
+    damaged: list[tuple[Place, Damaged]],
+    listed: Mapping[str, set[str]],
+    options: ScanOptions,
 ) -> Iterator[ScannedSeries]:
     """The series of one SOURCE, or of one zip in it."""
     by_uid: defaultdict[str, list[tuple[Place, Any]]] = defaultdict(list)
@@ -181,8 +193,15 @@ def _grouped(
     for place, each in damaged:
         spoiled[_folder_of(place, each.name)].append((place, each))
     hit: set[str] = set()
-    for members in by_uid.values():
+    for uid, members in by_uid.items():
         row = _series_row(members, options)
+        present = {str(place.path / each.instance.member.name).casefold() for place, each in members}
+        gone = listed.get(uid, set()) - present
+        if gone and listed[uid] & present:  # else the files were moved, and the index says nothing about them
+            reason = (
+                f"{len(gone)} of the {len(listed[uid])} files that DICOMDIR lists are not here; copy the series again"
+            )
+            row = replace(row, code="TRUNCATED", reason=reason)
         folders = {_folder_of(place, each.instance.member.name) for place, each in members}
         for folder in sorted(folders & spoiled.keys()):
             hit.add(folder)
@@ -241,14 +260,9 @@ def _unreadable(place: Place) -> ScannedSeries:
     return _row(place, code="NOT_A_VOLUME" if not place.path.exists() else "UNDECODABLE", reason=place.problem)
 
 
-def _with_empty_tops(rows: list[ScannedSeries], sources: Sequence[str | Path]) -> list[ScannedSeries]:
-    """The rows, and one for each SOURCE that nothing was found in."""
-    empty = []
-    for top in dict.fromkeys(Path(each).resolve() for each in sources):
-        if not any(row.path.is_relative_to(top) or top.is_relative_to(row.path) for row in rows):
-            reason = "no .nii, .nii.gz, .npz, zip or DICOM file here; does the path exist and hold one?"
-            empty.append(ScannedSeries("", "", "dicom", top, top.name, code="NOT_A_VOLUME", reason=reason))
-    return rows + empty
+def _nothing_at(top: Path) -> ScannedSeries:
+    reason = "no .nii, .nii.gz, .npz, zip or DICOM file here; does the path exist and hold one?"
+    return ScannedSeries("", "", "dicom", top, top.name, code="NOT_A_VOLUME", reason=reason)
 
 
 def _module(name: str, extra: str) -> ModuleType:

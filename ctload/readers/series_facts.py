@@ -11,6 +11,7 @@ from typing import Any
 import pydicom
 
 from ctload.errors import CodedError, GeometryError, IngestError
+from ctload.readers import dicomdir
 from ctload.readers.damage import quietly, typed_damage
 from ctload.readers.frames import geometry_of_frames
 from ctload.readers.members import Member
@@ -49,8 +50,9 @@ class ObjectFacts:
     frames_code: str = ""
 
 
-def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], list[Damaged]]:
-    """The facts of every DICOM object among these files, and the files that cannot be read. Other files are ignored.
+def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], list[Damaged], list[tuple[str, str]]]:
+    """The facts of every DICOM object among these files, the files that cannot be read, and what a DICOMDIR lists as
+    (SeriesInstanceUID, file). Other files are ignored.
 
     Args:
         members: Files of one source.
@@ -58,8 +60,11 @@ def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], 
     """
     found: list[ObjectFacts] = []
     damaged: list[Damaged] = []
+    listed: list[tuple[str, str]] = []
     with quietly():
         for member in members:
+            if member.name.rpartition("/")[2].upper() == dicomdir.NAME:
+                listed += dicomdir.listed_files(member)
             try:
                 facts = _facts(member, path)
             except CodedError as error:
@@ -68,7 +73,7 @@ def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], 
                 damaged.append(Damaged(member.name, "UNDECODABLE", f"it cannot be read ({error.strerror})"))
             else:
                 found += [] if facts is None else [facts]
-    return found, damaged
+    return found, damaged, listed
 
 
 def _facts(member: Member, path: Path) -> ObjectFacts | None:
