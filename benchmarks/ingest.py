@@ -3,9 +3,14 @@
 Work: read, turn to RAS+, resample to 1.5 x 1.5 x 3 mm, crop or pad to 224 x 224 x 160. MONAI's chain is the one of
 the Merlin release; its output stays in memory, ours does too (`prepare`), so that disks play no part. Both on one
 core. `pack` adds compressing, writing, reading back and a digest; that is a row of its own.
+
+Peak memory is that of a process of its own for each provider, which does the work on one file; what its imports took is
+a row beside it. It is what one worker takes.
 """
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -54,6 +59,36 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
     return run
 
 
+def peak_mib(provider: str, path: Path, scratch: Path) -> tuple[float, float]:
+    """Largest resident memory of a new process, in MiB: after its imports, and after its work on one file."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.peak", provider, str(path), str(scratch)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported, worked = done.stdout.split()[-2:]
+    return float(imported), float(worked)
+
+
+def append_peaks(path: Path, scratch: Path, num_rounds: int) -> None:
+    """The rows of peak memory for one file."""
+    for provider in ("ctload", "ctload pack", f"monai {version('monai')}"):
+        rounds = []
+        for _ in range(num_rounds):
+            shutil.rmtree(scratch / "peak.zarr", ignore_errors=True)
+            rounds.append(peak_mib(provider, path, scratch))
+        imported, worked = ([values[at] for values in rounds] for at in (0, 1))
+        config = f"file={path.name} cores=1"
+        append_rows(
+            "ingest",
+            [
+                row_of(WORK, provider, config, "peak memory of a worker", "MiB", worked),
+                row_of(WORK, provider, config, "memory of its imports", "MiB", imported),
+            ],
+        )
+
+
 def run(data: Path, scratch: Path, num_rounds: int) -> None:
     """Time every .nii.gz below `data` and append the rows."""
     torch.set_num_threads(1)
@@ -86,3 +121,4 @@ def run(data: Path, scratch: Path, num_rounds: int) -> None:
                 ),
             ],
         )
+        append_peaks(path, scratch, min(num_rounds, 3))

@@ -1,0 +1,40 @@
+"""`python -m benchmarks.peak PROVIDER FILE SCRATCH`: the work of `benchmarks.ingest` once, in a process of its own.
+
+Prints its largest resident memory in MiB after its imports and after its work. Each provider imports what it needs.
+"""
+
+import importlib
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def work_of(provider: str, scratch: Path) -> Callable[[Path], object]:
+    """What a provider does with one file, everything it needs imported."""
+    if provider.startswith("monai"):
+        importlib.import_module("torch").set_num_threads(1)
+        return importlib.import_module("benchmarks.ingest").monai_chain()
+    preset = importlib.import_module("ctload.preset").Preset.from_name("merlin")
+    readers, resample = importlib.import_module("ctload.readers"), importlib.import_module("ctload.resample")
+    importlib.import_module("ctload.readers.nifti")
+    if provider == "ctload":
+        return lambda path: resample.prepare(readers.read_source(path), preset)
+    packing = importlib.import_module("ctload.packing")
+    return lambda path: packing.pack([path], scratch / "peak.zarr", preset=preset, workers=1, progress=False)
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    provider, path, scratch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    work = work_of(provider, scratch)
+    imported = peak_mib()
+    work(path)
+    print(imported, peak_mib())
+
+
+if __name__ == "__main__":
+    main()
