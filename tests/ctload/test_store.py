@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from ctload import layout
 from ctload.errors import CtloadError, ForkAfterOpenError, ManifestError, StoreFormatError
 from ctload.geometry import Box
+from ctload.loader import Loader
+from ctload.sampler import SequentialSampler
 from ctload.store import Store, open_store
+from ctload.testing import synthetic_store
 from tests.ctload.prepared import OBLIQUE, make_prepared, write_store
 
 STUDIES = {
@@ -233,3 +236,13 @@ def test_a_fork_after_open_is_a_typed_error_and_no_hang(store: Store, action: st
     work = (lambda: store.read("plain")) if action == "read" else (lambda: open_store(path))
     assert in_forked_child(work) == ForkAfterOpenError.__name__
     np.testing.assert_array_equal(store.read("plain"), STUDIES["plain"].arrays["0"])  # the parent reads on
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_loader_that_runs_goes_on_in_the_parent_and_is_a_typed_error_in_a_forked_child(tmp_path):
+    studies = synthetic_store(tmp_path / "store", 4, (4, 8, 8)).studies
+    with Loader(studies, sampler=SequentialSampler(1)) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        assert in_forked_child(lambda: next(iterator)) == ForkAfterOpenError.__name__
+        assert len(list(iterator)) == 3
