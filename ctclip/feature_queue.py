@@ -16,7 +16,7 @@ from ctclip.errors import ConfigError
 from ctclip.objectives.facts import EMPTY, Negatives
 
 MOCO_LENGTH = 65536  # K of He et al. 2020
-NOBODY = -2  # id of a random vector, which belongs to no study
+NOBODY = 2**63 - 1  # id of a random vector, which belongs to no study: not negative, which would be an empty slot
 
 
 class FeatureQueue(nn.Module):

@@ -110,10 +110,7 @@ def gather_facts(facts: Facts, world: World) -> Facts:
     """
     if world.size == 1:
         return facts
-    rows = torch.stack(
-        [facts.study, facts.patient, facts.abnormal, facts.text, facts.anatomy, facts.valid_rows.long()], 1
-    )
-    study, patient, abnormal, text, anatomy, valid = gather_rows(rows, world).unbind(1)
-    return replace(
-        facts, study=study, patient=patient, abnormal=abnormal, text=text, anatomy=anatomy, valid=valid.bool()
-    )
+    columns = [facts.study, facts.patient, facts.abnormal, facts.text, facts.anatomy, facts.valid_rows.long()]
+    study, patient, abnormal, text, anatomy, valid = gather_rows(torch.stack(columns, 1), world).unbind(1)
+    rows = replace(facts, study=study, patient=patient, abnormal=abnormal, text=text, anatomy=anatomy)
+    return rows if facts.valid is None else replace(rows, valid=valid.bool())

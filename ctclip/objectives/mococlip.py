@@ -5,6 +5,8 @@ the key that the momentum copy gives of another view of the same volume, and the
 MoCoCLIP itself are inferred, see MococlipParameters. The mode "cross_modal" is that of ALBEF and BLIP.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from ctclip.objectives.clip import valid_clip_loss
 from ctclip.objectives.contrast import full_precision, graph_zero, unit_rows
 from ctclip.objectives.facts import EMPTY, Facts, Momentum
 from ctclip.objectives.parameters import MococlipParameters, MomentumParameters
+from ctkernels import infonce_queue
 
 
 def mococlip_objective(
@@ -63,6 +66,8 @@ def moco_loss(momentum: Momentum, facts: Facts, parameters: MomentumParameters) 
         facts: `valid`, and `study` and `patient`, whose own older keys are not usable.
         parameters: Temperature t and what is excluded.
     """
+    if facts.valid is None and len(momentum.negatives.key):
+        return _fused(momentum, facts, parameters)
     with full_precision(momentum.query.device):
         valid = facts.valid_rows
         query = unit_rows(momentum.query, valid)
@@ -72,6 +77,21 @@ def moco_loss(momentum: Momentum, facts: Facts, parameters: MomentumParameters) 
         older = older.masked_fill(~usable_slots(momentum, facts, parameters.exclude), float("-inf"))
         rows = torch.cat([own, older], 1).logsumexp(1) - own.squeeze(1)
         return (rows * valid).sum() / valid.sum().clamp_min(1)
+
+
+def _fused(momentum: Momentum, facts: Facts, parameters: MomentumParameters) -> Tensor:
+    """`moco_loss` in one kernel, where every row counts."""
+    by_study = parameters.exclude == "study"
+    negatives = momentum.negatives
+    kind = torch.promote_types(momentum.query.dtype, torch.float32)
+    return infonce_queue(
+        momentum.query,
+        momentum.key,
+        negatives.key,
+        torch.full((), -math.log(parameters.temperature), dtype=kind, device=momentum.query.device),
+        query_id=facts.study if by_study else facts.patient,
+        queue_id=negatives.study if by_study else negatives.patient,
+    )
 
 
 def cross_modal_loss(features: Features, facts: Facts, parameters: MomentumParameters) -> Tensor:
@@ -91,10 +111,8 @@ def cross_modal_loss(features: Features, facts: Facts, parameters: MomentumParam
 def usable_slots(momentum: Momentum, facts: Facts, exclude: str) -> Tensor:
     """(N, K) bool: slots that hold a key, and one that is not of the row's own study (or patient)."""
     negatives = momentum.negatives
-    is_own = facts.study[:, None] == negatives.study
-    if exclude == "patient":
-        is_own = is_own | (facts.patient[:, None] == negatives.patient)
-    return (negatives.study != EMPTY) & ~is_own
+    own, older = (facts.study, negatives.study) if exclude == "study" else (facts.patient, negatives.patient)
+    return (negatives.study != EMPTY) & (own[:, None] != older)
 
 
 def _against(queries: Tensor, other: Momentum, logit_scale: Tensor, facts: Facts, exclude: str) -> Tensor:
@@ -106,9 +124,8 @@ def _against(queries: Tensor, other: Momentum, logit_scale: Tensor, facts: Facts
     older = scale * query @ other.negatives.key.to(query.dtype).T
     older = older.masked_fill(~usable_slots(other, facts, exclude), float("-inf"))
     own = batch.diagonal()
-    is_own = facts.study[:, None] == facts.study
-    if exclude == "patient":
-        is_own = is_own | (facts.patient[:, None] == facts.patient)
+    ids = facts.study if exclude == "study" else facts.patient
+    is_own = ids[:, None] == ids
     barred = (is_own | ~valid).fill_diagonal_(False)
     rows = torch.cat([batch.masked_fill(barred, float("-inf")), older], 1).logsumexp(1) - own
     return (rows * valid).sum() / valid.sum().clamp_min(1)

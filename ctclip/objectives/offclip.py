@@ -17,6 +17,7 @@ from ctclip.objectives.contrast import full_precision, symmetric_cross_entropy, 
 from ctclip.objectives.facts import Facts
 from ctclip.objectives.grids import both_normal, group_total, num_groups, own_cells, row_shares, same_anatomy
 from ctclip.objectives.parameters import OffclipParameters
+from ctkernels import SigmoidTerm, infonce
 
 MAX_BIAS = 10.0  # of bias_init by rate: log odds of 1 in 22,000, where "every cell is positive" would give infinity
 
@@ -45,17 +46,40 @@ def offclip_objective(
         raise ConfigError("offclip needs its learned off_scale and off_bias; give both in Facts.scalars")
     if parameters.unknown == "ignore":
         facts = facts.only(facts.abnormal >= 0)
+    valid = facts.valid_rows
+    counts = {"num_valid": valid.sum(), "num_abnormal": (valid & (facts.abnormal != 0)).sum()}
+    if facts.valid is None and parameters.pair_unit != "anatomy":
+        loss = _fused(features, facts, parameters, scale, bias)
+        return loss, {"offclip": loss.detach(), **counts}
     with full_precision(features.image.device):
-        valid = facts.valid_rows
         image, text = unit_rows(features.image, valid), unit_rows(features.text, valid)
         cosines = image @ text.T
         kind = cosines.dtype
         off = off_diagonal_loss(scale.to(kind).exp() * cosines + bias.to(kind), facts, parameters)
         abnormal = abnormal_infonce(features.logit_scale.to(kind).exp() * cosines, facts)
         loss = parameters.weight_off_diagonal * off + parameters.weight_abnormal * abnormal
-    is_abnormal = valid & (facts.abnormal != 0)
-    counts = {"num_valid": valid.sum(), "num_abnormal": is_abnormal.sum()}
     return loss, {"off_diagonal": off.detach(), "abnormal": abnormal.detach(), **counts}
+
+
+def _fused(features: Features, facts: Facts, parameters: OffclipParameters, scale: Tensor, bias: Tensor) -> Tensor:
+    """Both terms in one kernel, where every row counts and all are one group."""
+    normal = facts.abnormal == 0
+    sigmoid = SigmoidTerm(
+        scale,
+        bias,
+        normal,
+        weight=parameters.weight_off_diagonal,
+        reduction=parameters.reduction,
+        ignores_abnormal=parameters.abnormal_pairs == "ignore",
+    )
+    return infonce(
+        features.image,
+        features.text,
+        features.logit_scale,
+        is_active=~normal,
+        weight=parameters.weight_abnormal,
+        sigmoid=sigmoid,
+    )
 
 
 def off_diagonal_targets(facts: Facts) -> Tensor:

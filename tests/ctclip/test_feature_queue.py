@@ -1,6 +1,7 @@
 """The feature queue is first in, first out, for any batch size, and its state is all of it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_saved_and_loaded_in_the_middle_it_goes_on_with_the_same_bits():
 def test_a_backward_pass_after_the_next_enqueue_is_refused_by_torch():
     queue = FeatureQueue(4, 4)
     queue.enqueue(*batch(0, 4))
-    facts = facts_of(12, 40)
+    facts = replace(facts_of(12, 40), valid=torch.tensor([True, True]))  # the fused kernel has its gradient by then
     query = torch.randn(2, 4, requires_grad=True)
     loss = moco_loss(Momentum(query, torch.randn(2, 4), queue.negatives()), facts, MomentumParameters())
     queue.enqueue(*batch(4, 2))

@@ -115,7 +115,7 @@ def plain_mococlip(features: Features, facts: Facts, parameters: MococlipParamet
 
 
 def _is_own(facts: Facts, row: int, study: int, patient: int, exclude: str) -> bool:
-    return int(facts.study[row]) == study or (exclude == "patient" and int(facts.patient[row]) == patient)
+    return int(facts.study[row]) == study if exclude == "study" else int(facts.patient[row]) == patient
 
 
 def _older(momentum: Momentum, facts: Facts, row: int, exclude: str) -> list[Tensor]:

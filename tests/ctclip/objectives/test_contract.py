@@ -41,7 +41,7 @@ FORMS = {
     "offclip-anatomies-balanced": (
         offclip_objective,
         plain.plain_offclip,
-        OffclipParameters(reduction="balanced", abnormal_pairs="ignore"),
+        OffclipParameters(reduction="balanced", abnormal_pairs="ignore", pair_unit="anatomy"),
         3,
     ),
     **{
