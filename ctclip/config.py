@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ctclip.errors import ConfigError
+from ctclip.objectives.parameters import OffclipParameters
 from ctclip.reports.sections import SECTIONS
 from ctload.augment import Augment
 
@@ -90,12 +91,23 @@ class DataConfig:
     """What to do with a section that too few studies have to fill a batch: leave it out and say so, or stop."""
     unpacked: Literal["error", "leave_out"] = "error"
     """What to do with studies of the cohort that the store does not hold."""
-    sampler: Literal["shuffle", "stratified"] = "shuffle"
-    """Shuffle, or batches with exact numbers of normal and abnormal studies in the step's text unit."""
+    sampler: Literal["shuffle", "stratified", "twin"] = "shuffle"
+    """Shuffle; batches with exact numbers of normal and abnormal studies in the step's text unit; or the stratified
+    sampler's shuffled twin: its draws, permuted across batches (ctload/twin.py)."""
     quotas: dict[str, float] = field(default_factory=lambda: {"normal": 50.0, "abnormal": 50.0})
-    """Only for the stratified sampler: share of normal and abnormal studies in every batch."""
+    """Not for shuffle: share of normal and abnormal studies in every batch."""
     small_stratum: Literal["error", "repeat"] = "error"
-    """Only for the stratified sampler: what to do with a stratum smaller than its quota."""
+    """Not for shuffle: what to do with a stratum smaller than its quota."""
+    twin_epochs: int = 1
+    """Only for the twin: epochs over which draws are permuted; it has the stratified sampler's draws after each."""
+    eligible: Literal["text", "normality"] = "text"
+    """Studies that shuffle draws for a text unit: all with a text, or, as the other samplers, those of them that are
+    known to be normal or abnormal in it."""
+    fraction: float = 1.0
+    """Share of the training studies that is used, whole patients only, each finding about as often as in the whole;
+    drawn from the run's seed. The vocabulary of a text tower without a name is that of the whole."""
+    fractions: tuple[float, ...] = (0.2, 0.4)
+    """Shares that nest: a smaller one lies inside every larger one, and `fraction` among them."""
     pipeline: Literal["auto", "dali", "reference"] = "auto"
     """What executes the plans. auto: DALI where it is installed, else the NumPy reference, with a warning."""
     prefetch: int = 2
@@ -140,6 +152,10 @@ class TrainConfig:
     """Optimizer steps."""
     seed: int = 0
     """Of weights, order, crops, augmentation and dropout."""
+    objective: tuple[Literal["clip", "offclip"], ...] = ("clip",)
+    """What is minimised, the sum where several are named; METHODS.md tells what each is."""
+    offclip: OffclipParameters = field(default_factory=OffclipParameters)
+    """Only for the objective offclip: OFF-CLIP, ported to CT, not a reproduction."""
     data: DataConfig = field(default_factory=DataConfig)
     """Batches."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -250,6 +266,12 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(f"ema_decay={config.ema_decay} must be below 1, such as 0.999; 0 keeps no average")
     if not 0 <= config.activation_budget <= 1:
         raise ConfigError(f"activation_budget={config.activation_budget} is a share, from 0 to 1")
+    if not 0 < data.fraction <= 1 or not all(0 < fraction <= 1 for fraction in data.fractions):
+        raise ConfigError(
+            f"data.fraction={data.fraction} and data.fractions={data.fractions} are shares, above 0 and up to 1"
+        )
+    if data.twin_epochs < 1:
+        raise ConfigError(f"data.twin_epochs={data.twin_epochs} must be at least 1")
     if not data.windows_hu:
         raise ConfigError("data.windows_hu is empty; give at least one (low, high), as (-1000, 1000)")
     unknown = sorted(set(data.quotas) - {"normal", "abnormal"})

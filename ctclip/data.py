@@ -19,6 +19,10 @@ from ctclip.config import DataConfig, TrainConfig
 from ctclip.distributed import World
 from ctclip.errors import CohortError, ConfigError
 from ctclip.models.text import TextTokenizer, Tokens
+from ctclip.objectives.facts import Facts
+from ctclip.objectives.parameters import Methods
+from ctclip.objectives.requirements import RunFacts, check_objectives, check_run
+from ctclip.study_rows import StudyRows, make_study_rows
 from ctclip.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
 from ctload.batch import Batch
 from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
@@ -27,6 +31,8 @@ from ctload.loader import Loader
 from ctload.manifest import Studies
 from ctload.sampler import Sampler, ShuffleSampler, StratifiedSampler
 from ctload.store import Store, open_store
+from ctload.subset import nested_subsets
+from ctload.twin import ShuffledTwin
 from ctload.units import AlternatingUnits
 from ctload.window import HuWindow
 
@@ -40,12 +46,14 @@ class TrainBatch:
         tokens: Of the studies' texts in `unit`.
         unit: "report" or a section.
         study: B study ids.
+        facts: What objectives other than CLIP know of the studies; None for CLIP alone.
     """
 
     volume: Tensor
     tokens: Tokens
     unit: str
     study: tuple[str, ...]
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class TrainingData:
         sampler: Not yet bound.
         pipeline: "dali" or "reference".
         left_out: Sections that cannot fill a batch, with the reason.
+        rows: What objectives other than CLIP know of the studies; None for CLIP alone.
     """
 
     cohort: Cohort
@@ -67,6 +76,7 @@ class TrainingData:
     sampler: Sampler
     pipeline: str
     left_out: dict[str, str]
+    rows: StudyRows | None = None
 
     def training_texts(self) -> list[str]:
         """Every text of the training split, for a vocabulary."""
@@ -102,12 +112,36 @@ def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> Tra
     studies = join_cohort(store, split, unpacked=data.unpacked)
     asked = () if data.schedule == "full" else data.sections
     texts = make_text_units(split, asked)
-    needed = data.sampler == "stratified"
+    needed = data.sampler != "shuffle" or data.eligible == "normality" or config.objective != ("clip",)
     studies = join_columns(studies, text_columns(split, texts, is_normality_needed=needed))
+    studies = take_fraction(studies, split, data, seed=config.seed)
     sections, left_out = drawable_sections(studies, data)
     sampler = make_sampler(data, sections, seed=config.seed)
     texts = TextUnits((FULL, *sections), {unit: texts.texts[unit] for unit in (FULL, *sections)})
-    return TrainingData(split, studies, texts, sampler, choose_pipeline(data.pipeline), left_out)
+    rows = training_rows(config, split, studies, texts)
+    return TrainingData(split, studies, texts, sampler, choose_pipeline(data.pipeline), left_out, rows)
+
+
+def training_rows(config: TrainConfig, cohort: Cohort, studies: Studies, texts: TextUnits) -> StudyRows | None:
+    """What the run's objectives know of the studies; None for CLIP alone.
+
+    Raises:
+        ConfigError: Objectives that count a term twice, or a unit without a pair of normals.
+    """
+    if config.objective == ("clip",):
+        return None
+    methods = Methods(offclip=config.offclip)
+    check_objectives(config.objective, methods)
+    if config.offclip.pair_unit == "anatomy":
+        raise ConfigError(
+            "offclip.pair_unit='anatomy' needs an image embedding per anatomy, and a run has one per study; take "
+            "'section' or 'study'"
+        )
+    is_filtered = config.offclip.filter_text
+    rows = make_study_rows(cohort, studies, texts, config.offclip, is_filtered=is_filtered, seed=config.seed)
+    facts = RunFacts(len(studies), config.steps, rows.counts(), has_masks=False, num_views=1)
+    check_run(config.objective, methods, facts)
+    return rows
 
 
 def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader:
@@ -167,6 +201,27 @@ def join_cohort(store: Store, cohort: Cohort, *, unpacked: str) -> Studies:
     return store.studies.take([store.studies.row_of(study) for study in found])
 
 
+def take_fraction(studies: Studies, cohort: Cohort, config: DataConfig, *, seed: int) -> Studies:
+    """The nested share `config.fraction` of a split's studies (ctload/subset.py).
+
+    Args:
+        studies: Of the split, in the store.
+        cohort: The split; its patients are whole, its findings are balanced.
+        config: fraction and fractions.
+        seed: Of the choice.
+
+    Raises:
+        SamplerError: A finding of the split would have no positive study left.
+    """
+    if config.fraction == 1:
+        return studies
+    found = [name for name in cohort.findings if (cohort.labels()[:, cohort.findings.index(name)] == 1).any()]
+    joined = join_columns(studies, cohort.table.select(["study", "patient", *found]))
+    shares = sorted({*config.fractions, config.fraction})
+    rows = nested_subsets(joined, shares, labels=found, patient="patient", seed=seed)[config.fraction]
+    return studies.take(rows)
+
+
 def join_columns(studies: Studies, columns) -> Studies:
     """Studies.join, where columns of the same name that were carried from the packing table give way."""
     names = [name for name in columns.column_names if name != "study" and name in studies.table.column_names]
@@ -178,10 +233,12 @@ def make_sampler(config: DataConfig, sections: tuple[str, ...], *, seed: int) ->
     schedule = config.schedule if sections or config.schedule != "alternate" else "full"
     units = AlternatingUnits(sections, full=FULL, schedule=schedule)
     if config.sampler == "shuffle":
-        return ShuffleSampler(config.batch_size, seed, by=TEXT, units=units)
-    return StratifiedSampler(
+        by = ABNORMAL if config.eligible == "normality" else TEXT
+        return ShuffleSampler(config.batch_size, seed, by=by, units=units)
+    arm = StratifiedSampler(
         ABNORMAL, config.quotas, config.batch_size, seed, units=units, small_stratum=config.small_stratum
     )
+    return ShuffledTwin(arm, config.twin_epochs) if config.sampler == "twin" else arm
 
 
 def drawable_sections(studies: Studies, config: DataConfig) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -237,10 +294,13 @@ def choose_pipeline(pipeline: str) -> str:
     return "reference"
 
 
-def to_train_batch(batch: Batch, texts: TextUnits, tokenizer: TextTokenizer, device: torch.device) -> TrainBatch:
+def to_train_batch(
+    batch: Batch, texts: TextUnits, tokenizer: TextTokenizer, device: torch.device, rows: StudyRows | None = None
+) -> TrainBatch:
     """A loader's batch with the tokens of its studies' texts, on the training device."""
-    tokens = tokenizer(texts.of(batch.study, batch.unit)).to(device)
-    return TrainBatch(to_volume(batch, device), tokens, batch.unit, batch.study)
+    read = texts.of(batch.study, batch.unit) if rows is None else rows.read(batch)
+    facts = None if rows is None else rows.facts(batch, device)
+    return TrainBatch(to_volume(batch, device), tokenizer(read).to(device), batch.unit, batch.study, facts)
 
 
 def to_volume(batch: Batch, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctclip.cohorts.source import read_cohort
-from ctclip.config import DataConfig
+from ctclip.config import DataConfig, TrainConfig, check_config
 from ctclip.data import (
     choose_pipeline,
     drawable_sections,
@@ -132,3 +132,37 @@ def test_without_dali_the_reference_pipeline_is_taken_with_a_warning(monkeypatch
     assert choose_pipeline("dali") == "dali"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert choose_pipeline("auto") == "dali"
+
+
+def test_a_smaller_fraction_lies_inside_a_larger_one_and_keeps_the_vocabulary(made):
+    folder, _, cohort = made
+    config = learnable_config(folder)
+    taken = {}
+    for fraction in (0.5, 0.75, 1.0):
+        data = replace(config.data, fraction=fraction, fractions=(0.5, 0.75), batch_size=2)
+        training = open_training_data(replace(config, data=data), cohort)
+        taken[fraction] = set(training.studies.ids)
+        assert len(training.training_texts()) == len(open_training_data(config, cohort).training_texts())
+    assert taken[0.5] < taken[0.75] < taken[1.0]
+    assert len(taken[0.5]) == len(taken[1.0]) // 2
+
+
+def test_a_twin_has_the_arms_studies_per_unit_and_random_draws_from_the_same_eligible_set(made):
+    folder, _, cohort = made
+    config = learnable_config(folder)
+    drawn = {}
+    for name in ("shuffle", "stratified", "twin"):
+        data = replace(config.data, sampler=name, eligible="normality", batch_size=4, twin_epochs=12)
+        training = open_training_data(replace(config, data=data), cohort)
+        bound = training.sampler.bind(training.studies)
+        draws = [bound.draw(epoch, step) for epoch in range(12) for step in range(bound.num_batches)]
+        drawn[name] = (bound.num_batches, sorted((draw.unit, row) for draw in draws for row in draw.rows.tolist()))
+    assert drawn["twin"] == drawn["stratified"]
+    assert drawn["shuffle"][0] == drawn["stratified"][0]
+    assert {row for _, row in drawn["shuffle"][1]} == {row for _, row in drawn["stratified"][1]}
+
+
+@pytest.mark.parametrize("change", [{"fraction": 0.0}, {"fraction": 1.5}, {"fractions": (0.0,)}, {"twin_epochs": 0}])
+def test_a_share_or_a_span_outside_its_range_is_refused(change):
+    with pytest.raises(ConfigError, match=r"fraction|twin_epochs"):
+        check_config(TrainConfig(data=DataConfig(**change)))
