@@ -36,8 +36,8 @@ from ctkernels.tile import (
 
 # Products in float32 -> rows of a tile, columns of a tile, columns of the gradient that one program owns, columns of
 # the features loaded at once for the dot products. As in infonce_triton.py, the largest that compile for sm_90 without
-# spilling registers, whatever the options.
-LAUNCH = {False: (64, 32, 128, 64), True: (64, 32, 64, 32)}
+# spilling registers, whatever the options, by triton 3.6 and 3.9.
+LAUNCH = {False: (64, 32, 128, 32), True: (64, 16, 64, 32)}
 NUM_WARPS = 8
 PROGRAMS = 264  # strips are made until the first launch has about this many programs: two for each of 132 processors
 SUMS = 8  # kept per row: of negatives largest, sum, moment; of positives largest, sum, moment, total, count

@@ -48,13 +48,13 @@ def compare(launch, image, text, scale, pairing, rows, worst) -> None:
 
 def small() -> dict[str, float]:
     worst: dict[str, float] = {}
-    for batch in (1, 2, 3, 17, 33, 64):
+    for batch in (1, 2, 3, 33, 64):
         for dim, scale, dtype in ((48, 1.0, torch.float32), (130, 2.6593, torch.bfloat16)):
             image, text, log_scale = (x.detach() for x in pairs(batch, dim=dim, scale=scale, dtype=dtype))
             compare(infonce_small, image, text, log_scale, Pairing(), (0, batch), worst)
     for batch in (1, 3, 17):
         for number, pairing in enumerate(pairings(batch, seed=batch)):
-            if batch > 1 and number % 4 != batch % 4:
+            if number % 7 != batch % 7:
                 continue
             image, text, log_scale = (x.detach() for x in pairs(batch, dim=32, scale=2.0, dtype=torch.float32))
             rows = (0, batch) if number % 3 else (batch // 3, batch)
@@ -69,7 +69,7 @@ def tiled() -> dict[str, float]:
         for rows in ((0, batch), (0, 0), (batch // 3, batch)):
             compare(infonce_tiled, image, text, log_scale, Pairing(), rows, worst)
     for number, pairing in enumerate(pairings(65, seed=1)):
-        if number % 8 == 0:
+        if number % 21 == 0:
             image, text, log_scale = (x.detach() for x in pairs(65, dim=32, scale=2.0, dtype=torch.float32))
             compare(infonce_tiled, image, text, log_scale, pairing, (17, 65), worst)
     return worst
