@@ -130,19 +130,32 @@ class BoundSequential:
     batch_size: int
     num_batches: int
     seed: int = 0
+    drop_last: bool = True
 
     @property
     def fingerprint(self) -> str:
         return sampler_fingerprint(self.studies, self.description)
 
+    @property
+    def members(self) -> np.ndarray:
+        return np.arange(len(self.studies), dtype=np.int64)
+
+    @property
+    def num_listed(self) -> int:
+        return len(self.studies)
+
+    def draw_range(self, epoch: int, start: int, stop: int) -> Draw:
+        """Places start..stop-1 of an epoch's list."""
+        return Draw(np.arange(start, stop, dtype=np.int64), "")
+
     def draw(self, epoch: int, step: int) -> Draw:
         check_step(epoch, step, self.num_batches)
         start = step * self.batch_size
-        return Draw(np.arange(start, min(start + self.batch_size, len(self.studies)), dtype=np.int64), "")
+        return self.draw_range(epoch, start, min(start + self.batch_size, self.num_listed))
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
         key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows
-        return next_member(np.arange(len(self.studies)), row, key, attempt, batch=batch)
+        return next_member(self.members, row, key, attempt, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -159,16 +172,29 @@ class BoundShuffle:
     batch_size: int
     num_batches: int
     seed: int
+    drop_last: bool = True
 
     @property
     def fingerprint(self) -> str:
         return sampler_fingerprint(self.studies, self.description)
 
+    @property
+    def members(self) -> np.ndarray:
+        return self.rows
+
+    @property
+    def num_listed(self) -> int:
+        return len(self.rows)
+
+    def draw_range(self, epoch: int, start: int, stop: int) -> Draw:
+        """Places start..stop-1 of an epoch's list."""
+        places = np.empty(stop - start, np.int64)
+        permute_range(places, start, len(self.rows), derive_key(self.seed, "shuffle", epoch))
+        return Draw(self.rows[places], "")
+
     def draw(self, epoch: int, step: int) -> Draw:
         check_step(epoch, step, self.num_batches)
-        places = np.empty(self.batch_size, np.int64)
-        permute_range(places, step * self.batch_size, len(self.rows), derive_key(self.seed, "shuffle", epoch))
-        return Draw(self.rows[places], "")
+        return self.draw_range(epoch, step * self.batch_size, (step + 1) * self.batch_size)
 
     def substitute(self, row: int, unit: str, *, epoch: int, step: int, attempt: int) -> int:
         key, batch = derive_key(self.seed, "substitute", epoch, step), self.draw(epoch, step).rows

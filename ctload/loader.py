@@ -11,8 +11,10 @@ import numpy as np
 
 from ctload.augment import Augment
 from ctload.batch import Batch, View, batch_affine
+from ctload.bound import BoundSampler
 from ctload.crop import Crop, WholeVolume
 from ctload.drawing import draw_plan
+from ctload.elastic import BoundResumed, ListSampler, num_batches_of, resume_at, shift_in
 from ctload.errors import LoaderError
 from ctload.loader_options import check_arrays, check_options, check_ranks, converter, needs_of, num_cores
 from ctload.loader_state import FORMAT, check_state, fingerprints
@@ -109,14 +111,14 @@ class Loader:
         )
         self._convert = converter(to, device)
         self._studies = studies
-        self._ids = studies.ids
+        self._ids = studies.table["study"]
         self._affines = studies.affines
         self._crop: Crop = WholeVolume() if crop is None else crop
         self._augment = augment
         self._num_views = num_views
         self._labels = tuple(labels)
         self._num_arrays = len(channels) + len(labels)
-        self._bound = sampler.bind(studies)
+        self._bound: BoundSampler = sampler.bind(studies)
         self._rank, self._world_size = rank, world_size
         self._crop.check(studies)
         check_arrays(studies, channels, labels)
@@ -171,7 +173,7 @@ class Loader:
 
     @property
     def num_batches(self) -> int:
-        """Batches per epoch."""
+        """Batches per epoch; the epoch in which a run went on with another batch size may have another number."""
         return self._bound.num_batches
 
     def __len__(self) -> int:
@@ -207,12 +209,17 @@ class Loader:
             "format": FORMAT,
             "epoch": self._epoch,
             "step": self._step,
+            "batch_size": self._bound.batch_size,
+            "shift": shift_in(self._bound, self._epoch),
             "fingerprints": dict(self._fingerprints),
             "quarantine": to_state(self._quarantine),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, allow_mismatch: Collection[str] = ()) -> None:
         """Go to where a state was saved; the next batch is the one after the last that was delivered then.
+
+        With a SequentialSampler or a ShuffleSampler without units the batch size may differ from what was saved: the
+        epoch goes on with the studies that were not delivered yet, each once.
 
         Args:
             state: Of `state_dict`, of any rank and any world size.
@@ -226,8 +233,13 @@ class Loader:
         self._check_idle("load a state")
         check_state(state, self._fingerprints, allow_mismatch=allow_mismatch)
         epoch, step = int(state["epoch"]), int(state["step"])
-        if step >= self.num_batches:  # only when a mismatch made the epoch shorter
+        bound: BoundSampler = self._bound.inner if isinstance(self._bound, BoundResumed) else self._bound
+        if isinstance(bound, ListSampler) and "batch_size" in state:
+            bound, step = resume_at(bound, epoch, step * int(state["batch_size"]) + int(state["shift"]))
+        if step >= num_batches_of(bound, epoch):  # another batch size, or a mismatch that made the epoch shorter
             epoch, step = epoch + 1, 0
+        check_ranks(bound, self._rank, self._world_size, epoch)
+        self._bound = self._reader.bound = bound
         self._epoch, self._step = epoch, step
         self._quarantine = from_state(state["quarantine"])
 
@@ -253,7 +265,7 @@ class Loader:
 
     def _batches(self) -> Iterator[Batch]:
         self._check_idle("iterate")
-        epoch, steps = self._epoch, range(self._step, self.num_batches)
+        epoch, steps = self._epoch, range(self._step, num_batches_of(self._bound, self._epoch))
         self._reader.quarantine = {record.study for record in self._quarantine}
         self._active = Prefetcher(
             (self.plan(epoch, step) for step in steps),
@@ -275,7 +287,8 @@ class Loader:
         executed = next(prefetcher, None)
         if executed is None:
             raise LoaderError(
-                f"the loader was closed before epoch {self._epoch} ended, at step {self._step} of {self.num_batches}; "
+                f"the loader was closed before epoch {self._epoch} ended, at step {self._step} of "
+                f"{num_batches_of(self._bound, self._epoch)}; "
                 "leave the loop before closing it, or make a new Loader and load the state"
             )
         self._stats = self._stats + executed.stats + LoaderStats(wait_s=time.perf_counter() - started)
@@ -297,11 +310,11 @@ class Loader:
             View(self._convert(volume), batch_affine(affines, view), self._label_maps(executed, number))
             for number, (volume, view) in enumerate(zip(executed.volumes, plan.views, strict=True))
         )
-        is_last = self._step + 1 == self.num_batches
+        is_last = self._step + 1 == num_batches_of(self._bound, self._epoch)
         self._epoch, self._step = (self._epoch + 1, 0) if is_last else (self._epoch, self._step + 1)
         return Batch(
             volume=views[0].volume,
-            study=tuple(self._ids[row] for row in plan.rows.tolist()),
+            study=tuple(self._ids.take(plan.rows).to_pylist()),
             rows=plan.rows,
             affine=views[0].affine,
             unit=plan.unit,

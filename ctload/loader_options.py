@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from ctload.augment import Augment
 from ctload.bound import BoundSampler
 from ctload.crop import Crop
+from ctload.elastic import num_batches_of
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
 from ctload.pipeline.opening import device_id_of
@@ -78,13 +79,13 @@ def check_arrays(studies: Studies, channels: Sequence[str], labels: Sequence[str
                 )
 
 
-def check_ranks(bound: BoundSampler, rank: int, world_size: int) -> None:
+def check_ranks(bound: BoundSampler, rank: int, world_size: int, epoch: int = 0) -> None:
     """Refuse ranks that could not share every batch, the short last one included.
 
     Raises:
         SamplerError: rank out of range, or world_size does not divide a batch.
     """
-    last = bound.draw(0, bound.num_batches - 1)
+    last = bound.draw(epoch, num_batches_of(bound, epoch) - 1)
     for size in (bound.batch_size, len(last.rows)):
         if not 0 <= rank < world_size or size % world_size:
             raise SamplerError(

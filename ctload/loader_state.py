@@ -1,11 +1,13 @@
 """What a loader saves and what it holds a saved state against. Plain data, safe for JSON; no loader is known here."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ctload.augment import Augment
 from ctload.bound import BoundSampler
 from ctload.crop import Crop
+from ctload.elastic import ListSampler
 from ctload.errors import ResumeMismatchError
 from ctload.manifest import Studies
 from ctload.window import HuWindow
@@ -39,7 +41,12 @@ def fingerprints(
     texts |= {"views": f"{num_views} views of each study"} if num_views > 1 else {}
     texts |= {"labels": repr(tuple(labels))} if labels else {}
     digests = {"studies": studies.fingerprint, "sampler": bound.fingerprint}
-    return {name: {"digest": digests.get(name, text), "text": text} for name, text in texts.items()}
+    kept = {name: {"digest": digests.get(name, text), "text": text} for name, text in texts.items()}
+    if isinstance(bound, ListSampler):
+        # Equal for samplers that differ in their batch size alone: a run may go on with another.
+        plain = repr(replace(sampler, batch_size=1))  # pyright: ignore[reportArgumentType]
+        kept["sampler"]["list"] = f"{studies.fingerprint} {plain}"
+    return kept
 
 
 def check_state(
@@ -68,12 +75,23 @@ def check_state(
     nothing = {"digest": None, "text": "nothing"}
     for name in names:
         value, saved = now.get(name, nothing), state["fingerprints"].get(name, nothing)
-        if saved["digest"] != value["digest"] and name not in allow_mismatch:
+        is_same_list = "list" in value and value["list"] == saved.get("list") and "batch_size" in state
+        if saved["digest"] != value["digest"] and not is_same_list and name not in allow_mismatch:
             raise ResumeMismatchError(
-                f"{name} is not what it was: saved {saved['text']}, now {value['text']}. The remaining batches would "
+                f"{name} is not what it was: saved {saved['text']}, now {value['text']}."
+                f"{_reason(name, state)} The remaining batches would "
                 "not be those of the interrupted run; give the loader what was saved, or pass "
                 f"allow_mismatch={_way_out(name)} to go on from the same position with other batches"
             )
+
+
+def _reason(name: str, state: Mapping[str, Any]) -> str:
+    if name != "sampler" or "batch_size" not in state:
+        return ""
+    return (
+        " The batch size alone may change where an epoch is one list of studies (SequentialSampler, ShuffleSampler "
+        "without units); quotas, units and weights count in batches of one size."
+    )
 
 
 def _way_out(name: str) -> str:

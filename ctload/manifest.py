@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ctload.digests import column_bytes
 from ctload.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ class Studies:
         skip = set(SCHEMA.names) - {"study", "digest", "depth", "height", "width"}
         for name in sorted(self.table.column_names):
             if name not in skip:
-                digest.update(repr((name, self.table[name].to_pylist())).encode())
+                digest.update(name.encode())
+                for part in column_bytes(self.table[name]):
+                    digest.update(part)
         return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from ctload.bound import BoundSampler
 from ctload.crop import Boxes, Crop
@@ -69,13 +70,14 @@ class BatchReader:
             raise LoaderError("these studies belong to no store; take them from open_store(path).studies or .where()")
         self._store = studies.store
         self._studies = studies
-        self._ids = studies.ids
+        self._ids = studies.table["study"]
         self._num_channels = len(channels)
         self._arrays = (*channels, *(f"{LABEL_PREFIX}{name}" for name in labels))
-        self._bound = bound
+        self.bound = bound
         self._crop = crop
         self._on_corrupt = on_corrupt
-        self._store_rows = np.array([self._store.studies.row_of(study) for study in self._ids], np.int64)
+        stored = pc.SetLookupOptions(self._store.studies.table["study"].combine_chunks())
+        self._store_rows = pc.call_function("index_in", [self._ids], stored).to_numpy().astype(np.int64)
         self.quarantine: set[str] = set()
         """Ids of studies known to be damaged: with on_corrupt="replace" they are replaced without being read."""
 
@@ -102,7 +104,7 @@ class BatchReader:
     def _finish(self, pending: "PendingBatch") -> ReadBatch:
         plan, records, num_replaced = pending.plan, [], 0
         for at, reads in enumerate(pending.reads):
-            study = self._ids[int(plan.rows[at])]
+            study = self._ids[int(plan.rows[at])].as_py()
             error = _wait(reads)
             if error is None:
                 continue
@@ -112,7 +114,7 @@ class BatchReader:
             plan = self._replace(plan, at, pending.slot)
             if study not in self.quarantine:
                 self.quarantine.add(study)
-                substitute = self._ids[int(plan.rows[at])]
+                substitute = self._ids[int(plan.rows[at])].as_py()
                 records.append(Replaced(study, substitute, plan.epoch, plan.step, type(error).__name__, str(error)))
         self._check_labels(plan, pending.slot.voxels)
         return ReadBatch(plan, tuple(records), num_replaced)
@@ -129,14 +131,14 @@ class BatchReader:
                     raise PlanError(
                         f"{self._arrays[number]} has values above 32767, which batches of int16 cannot hold; number "
                         "its labels from 1 and pack again",
-                        study=self._ids[int(plan.rows[at])],
+                        study=self._ids[int(plan.rows[at])].as_py(),
                     )
 
     def _start_study(self, plan: BatchPlan, at: int, start: np.ndarray, out: np.ndarray) -> list[Any]:
         """The reads of one study, one per array; an error that came at once stands in the place of a read."""
         row = int(plan.rows[at])
-        if self._on_corrupt == "replace" and self._ids[row] in self.quarantine:
-            return [ChecksumError("in quarantine, so it was not read", study=self._ids[row])]
+        if self._on_corrupt == "replace" and self._ids[row].as_py() in self.quarantine:
+            return [ChecksumError("in quarantine, so it was not read", study=self._ids[row].as_py())]
         box = box_at(start, out.shape[1:])
         reads: list[Any] = []
         for channel, array in enumerate(self._arrays):
@@ -151,7 +153,7 @@ class BatchReader:
         damaged = int(plan.rows[at])
         for attempt in range(len(self._ids)):
             where = {"epoch": plan.epoch, "step": plan.step}
-            row = self._bound.substitute(damaged, plan.unit, attempt=attempt, **where)
+            row = self.bound.substitute(damaged, plan.unit, attempt=attempt, **where)
             tried = self._with_substitute(plan, at, row)
             start, shape = (values[at] for values in tried.read_boxes())
             out = slot.place(at, (slot.voxels[at].shape[0], *shape.tolist()))
@@ -162,7 +164,7 @@ class BatchReader:
                 raise error
         raise SamplerError(
             f"none of {len(self._ids)} studies could take its place; `ctload verify` lists the damage",
-            study=self._ids[damaged],
+            study=self._ids[damaged].as_py(),
         )
 
     def _with_substitute(self, plan: BatchPlan, at: int, row: int) -> BatchPlan:
@@ -174,7 +176,7 @@ class BatchReader:
 
         def of_view(view: int) -> np.random.Generator:
             kind = f"substitute of row {int(plan.rows[at])}: {row}" + (f", view {view}" if view else "")
-            return generator(self._bound.seed, plan.epoch, plan.step, kind)
+            return generator(self.bound.seed, plan.epoch, plan.step, kind)
 
         boxes = self._crop.draw(self._studies, np.array([row]), of_view, len(plan.views))
         views = [_with_box(view, at, row, box) for view, box in zip(plan.views, boxes, strict=True)]

@@ -36,14 +36,24 @@ class Sampler(Protocol):
         ...
 
 
-def _check_numbers(batch_size: int, seed: int = 0) -> None:
+def check_numbers(batch_size: int, seed: int = 0) -> None:
+    """Refuse a batch size or a seed that is none.
+
+    Raises:
+        SamplerError: It is none.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise SamplerError(f"batch_size must be a whole number >= 1 (studies over all ranks), got {batch_size!r}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise SamplerError(f"seed must be a whole number, got {seed!r}")
 
 
-def _num_batches(eligible: int, batch_size: int, *, way_out: str = "") -> int:
+def whole_batches(eligible: int, batch_size: int, *, way_out: str = "") -> int:
+    """Batches of an epoch.
+
+    Raises:
+        SamplerError: Not even one.
+    """
     if eligible < batch_size:
         raise SamplerError(
             f"batch_size={batch_size} is larger than the {eligible} studies that can be drawn; take a smaller "
@@ -65,15 +75,15 @@ class SequentialSampler:
     drop_last: bool = True
 
     def __post_init__(self) -> None:
-        _check_numbers(self.batch_size)
+        check_numbers(self.batch_size)
 
     def bind(self, studies: Studies) -> BoundSampler:
         num_studies = len(studies)
         if self.drop_last:
-            num_batches = _num_batches(num_studies, self.batch_size, way_out=", or pass drop_last=False")
+            num_batches = whole_batches(num_studies, self.batch_size, way_out=", or pass drop_last=False")
         else:
             num_batches = -(-num_studies // self.batch_size)
-        return BoundSequential(studies, repr(self), self.batch_size, num_batches)
+        return BoundSequential(studies, repr(self), self.batch_size, num_batches, drop_last=self.drop_last)
 
 
 @dataclass(frozen=True)
@@ -103,13 +113,13 @@ class ShuffleSampler:
     units: AlternatingUnits | None = None
 
     def __post_init__(self) -> None:
-        _check_numbers(self.batch_size, self.seed)
+        check_numbers(self.batch_size, self.seed)
 
     def bind(self, studies: Studies) -> BoundSampler:
         if self.units is None:
             rows = self._eligible(studies, "")
             return BoundShuffle(
-                studies, repr(self), rows, self.batch_size, _num_batches(len(rows), self.batch_size), self.seed
+                studies, repr(self), rows, self.batch_size, whole_batches(len(rows), self.batch_size), self.seed
             )
         quota = make_quota({KNOWN: 1}, self.batch_size, 0)
         units = {
@@ -167,7 +177,7 @@ class StratifiedSampler:
     small_stratum: str = "error"
 
     def __post_init__(self) -> None:
-        _check_numbers(self.batch_size, self.seed)
+        check_numbers(self.batch_size, self.seed)
         exact_weights(self.quotas)
         if self.small_stratum not in ("error", "repeat"):
             raise SamplerError(f"small_stratum must be 'error' or 'repeat', got {self.small_stratum!r}")
@@ -218,5 +228,5 @@ def _bind_strata(
     for unit in units.values():
         for stratum in unit.strata:
             eligible[stratum.rows] = True
-    num_batches = _num_batches(int(eligible.sum()), batch_size)
+    num_batches = whole_batches(int(eligible.sum()), batch_size)
     return BoundStrata(studies, description, units, schedule, batch_size, num_batches, seed)
