@@ -6,7 +6,7 @@ writing goes through here; the local user asks for the whole text with --show-pa
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 MARK = "<name>"
@@ -25,17 +25,21 @@ OWN_WORDS = frozenset(
     }
 )  # fmt: skip
 
+# Readers say "file NAME: what is wrong with it" of a member of a source.
+_A_FILE = re.compile(r"\bfile \S(?:(?!: ).)*: ")
+
 # Shorter names identify nobody, and would cut holes into every sentence.
 MIN_LENGTH = 3
 
 
 def redacted(text: str, names: Iterable[str]) -> str:
-    """The text with MARK in place of each name that stands in it as a word of its own.
+    """The text with MARK in place of each name that stands in it as a word of its own, and of what readers call a file.
 
     Example:
         >>> redacted("file DOE^JANE/IM3.dcm: cut off", ["DOE^JANE/IM3.dcm"])
         'file <name>: cut off'
     """
+    text = _A_FILE.sub(f"file {MARK}: ", text)
     named = {name for name in names if len(name) >= MIN_LENGTH and name in text and name.lower() not in OWN_WORDS}
     found = sorted(named, key=len, reverse=True)
     if not found:
@@ -43,27 +47,27 @@ def redacted(text: str, names: Iterable[str]) -> str:
     return re.sub("|".join(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])" for name in found), MARK, text)
 
 
-def names_in(paths: Iterable[Path], files: Iterable[str] = ()) -> set[str]:
+def names_in(paths: Iterable[Path], files: Collection[str] = ()) -> set[str]:
     """Every name that may betray these sources: of the paths, of their folders, and of what lies in a folder or zip.
 
     Args:
         paths: Files, folders and zips.
-        files: Names of files below them.
+        files: Names of files below them; without any, folders are searched.
     """
     names: set[str] = set()
     below = set(files)
     for path in paths:
         for way in {path, path.absolute(), path.resolve()}:
             names |= {str(way), *way.parts, way.stem, way.stem.removesuffix(".nii")}
-        below |= _inside(path)
+        below |= _inside(path, is_known=bool(files))
     for name in below:
         names |= {name, *name.split("/"), Path(name).stem}
     return names - {"", "/"}
 
 
-def _inside(path: Path) -> set[str]:
+def _inside(path: Path, *, is_known: bool) -> set[str]:
     try:
-        if path.is_dir():
+        if path.is_dir() and not is_known:  # a folder may hold a million files of other series
             return {file.relative_to(path).as_posix() for file in path.rglob("*")}
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:

@@ -1,6 +1,6 @@
 """Refusal: a source that was not packed, and why, in words that can be handed on."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,13 @@ class Refusal:
 
 
 def refusal_of(
-    error: Exception, study: str, path: Path, *, paths: Iterable[Path] = (), files: Iterable[str] = (), hashed: str = ""
+    error: Exception,
+    study: str,
+    path: Path,
+    *,
+    paths: Iterable[Path] = (),
+    files: Collection[str] = (),
+    hashed: str = "",
 ) -> Refusal:
     """The refusal that an error of a source amounts to.
 

@@ -13,6 +13,14 @@ def test_names_go_and_the_rest_of_the_sentence_stays():
     )
 
 
+def test_what_readers_call_a_file_goes_whatever_it_is_called():
+    text = "2 DICOM file(s) beside it cannot be read: file ward 7/DOE^JANE 1.dcm: it cannot be parsed; fetch it again"
+    assert redacted(text, []) == (
+        f"2 DICOM file(s) beside it cannot be read: file {MARK}: it cannot be parsed; fetch it again"
+    )
+    assert redacted("fetch the file again", []) == "fetch the file again"
+
+
 def test_a_folder_called_by_a_word_of_the_message_cuts_no_hole_into_it():
     assert redacted("3 slices are missing", ["missing", "slices"]) == "3 slices are missing"
 
