@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ctload.augment import Augment
-from ctload.batch import Batch, View, batch_affine
+from ctload.batch import Batch
 from ctload.bound import BoundSampler
 from ctload.crop import Crop, WholeVolume
+from ctload.delivery import assemble_batch
 from ctload.drawing import draw_plan
 from ctload.elastic import BoundResumed, ListSampler, num_batches_of, resume_at, shift_in
 from ctload.errors import LoaderError
@@ -304,31 +305,11 @@ class Loader:
                 DamagedStudyWarning,
                 stacklevel=3,  # the caller's loop
             )
-        plan = executed.read.plan
-        affines = self._affines[plan.rows]
-        views = tuple(
-            View(self._convert(volume), batch_affine(affines, view), self._label_maps(executed, number))
-            for number, (volume, view) in enumerate(zip(executed.volumes, plan.views, strict=True))
-        )
         is_last = self._step + 1 == num_batches_of(self._bound, self._epoch)
         self._epoch, self._step = (self._epoch + 1, 0) if is_last else (self._epoch, self._step + 1)
-        return Batch(
-            volume=views[0].volume,
-            study=tuple(self._ids.take(plan.rows).to_pylist()),
-            rows=plan.rows,
-            affine=views[0].affine,
-            unit=plan.unit,
-            plan=plan,
-            num_replaced=executed.read.num_replaced,
-            views=views,
-            labels=views[0].labels,
+        return assemble_batch(
+            executed, ids=self._ids, affines=self._affines, convert=self._convert, labels=self._labels
         )
-
-    def _label_maps(self, executed: Executed, view: int) -> dict[str, Any]:
-        if not self._labels:
-            return {}
-        maps = self._convert(executed.labels[view])
-        return {name: maps[:, number] for number, name in enumerate(self._labels)}
 
     def _check_idle(self, verb: str) -> None:
         if self._is_closed:
