@@ -145,6 +145,8 @@ def load_average(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def _load_state(checkpoint: Checkpoint, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    if getattr(model, "objective", None) is None:  # what an objective learned is of no use outside training
+        weights = {name: value for name, value in weights.items() if not name.startswith("objective.")}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -159,7 +159,7 @@ def _examine_batch(
     is_compiled = is_compile_wanted(config.compile, device)
     with found.stage("tokens", device) as notes:
         tokenizer = TextTokenizer(scratch / "text", max_length=_length(config), is_padded_to_max=is_compiled)
-        ready = to_train_batch(batch, data.texts, tokenizer, device)
+        ready = to_train_batch(batch, data.texts, tokenizer, device, data.rows)
         notes.append(f"ids {tuple(ready.tokens.ids.shape)}, volumes {tuple(ready.volume.shape)}")
     shape = _fit(config, world, model, ready, found)
     if is_compiled:

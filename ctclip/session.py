@@ -96,7 +96,8 @@ class Session:
         self._environment = environment_of(world, shape, is_compiled=is_compiled, pipeline=data.pipeline)
         if is_compiled:
             compile_towers(model, activation_budget=config.activation_budget)
-        self._step = TrainingStep(model, config, world, shape)
+        normal_rate = data.rows.normal_rate() if data.rows else 0.0
+        self._step = TrainingStep(model, config, world, shape, normal_rate=normal_rate)
         self._restore(checkpoint)
         if is_talking:
             print(describe_shape(shape, world))
@@ -195,7 +196,7 @@ class Session:
 
     def _do(self, batch: Batch) -> None:
         """One step, and what is due after it."""
-        ready = to_train_batch(batch, self._data.texts, self._tokenizer, self._world.device)
+        ready = to_train_batch(batch, self._data.texts, self._tokenizer, self._world.device, self._data.rows)
         loss, norm = self._step.run(self._done, ready)
         self._done += 1
         self._losses.add(self._done, ready.unit, ready.study, loss, norm)
@@ -234,6 +235,7 @@ class Session:
                 "learning_rate": learning_rate(self._done - 1, steps=config.steps, config=config.optim),
                 "logit_scale": self._step.model.logit_scale.exp().item(),
                 "epoch": self._loader.epoch,
+                **{name: value.item() for name, value in self._step.logs.items()},
                 **rates,
                 **skipped,
             },

@@ -60,8 +60,9 @@ class StudyRows:
             (*self.ids[study], abnormal[study], hash_text(text), 0)
             for study, text in zip(batch.study, self.texts.of(batch.study, batch.unit), strict=True)
         ]
-        columns = torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True).unbind(1)
-        return Facts(*columns)
+        columns = torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True)
+        study, patient, abnormal_N, text, anatomy = columns.unbind(1)
+        return Facts(study, patient, abnormal_N, text, anatomy)
 
     def counts(self) -> dict[str, UnitCounts]:
         """Studies by normality in each unit."""

@@ -1,6 +1,8 @@
 """One optimizer step: a TrainBatch in, the loss and the gradient's norm out, the weights changed."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,11 +13,16 @@ from ctclip.batch_shape import BatchShape, shape_batch
 from ctclip.config import TrainConfig
 from ctclip.data import TrainBatch
 from ctclip.distributed import World, gather_features
+from ctclip.errors import ConfigError
 from ctclip.gradient_cache import backward_in_chunks
 from ctclip.grouped_forward import GroupedForward
 from ctclip.models.dual import DualEncoder
 from ctclip.models.features import Features
 from ctclip.objectives.clip import clip_loss
+from ctclip.objectives.facts import Facts, gather_facts
+from ctclip.objectives.learned import LearnedScalars
+from ctclip.objectives.parameters import Methods
+from ctclip.objectives.total import total_loss
 from ctclip.optim import learning_rate, make_optimizer, set_learning_rate
 from ctclip.running_statistics import RunningStatistics
 from ctclip.shared_norm import share_batch_norm
@@ -31,10 +38,25 @@ class TrainingStep:
         config: Of the run.
         world: This rank among all.
         shape: How the batch is cut; that of the configuration where it is not given.
+        normal_rate: Share of normal text units in the training split, for objectives that begin by it.
     """
 
-    def __init__(self, model: DualEncoder, config: TrainConfig, world: World, shape: BatchShape | None = None) -> None:
+    def __init__(
+        self,
+        model: DualEncoder,
+        config: TrainConfig,
+        world: World,
+        shape: BatchShape | None = None,
+        *,
+        normal_rate: float = 0.0,
+    ) -> None:
         self.model = model
+        self.logs: dict[str, Tensor] = {}  # of the last step, by "<objective>/<term>"
+        self._methods = Methods(offclip=config.offclip)
+        if config.objective != ("clip",):
+            batch_size = config.data.batch_size
+            learned = LearnedScalars(config.objective, self._methods, normal_rate=normal_rate, batch_size=batch_size)
+            model.objective = learned.to(world.device)
         self.optimizer = make_optimizer(model, config.optim)
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
         self._config = config
@@ -68,7 +90,7 @@ class TrainingStep:
         self._statistics.begin()
         loss = backward_in_chunks(
             self._chunks(step, batch),
-            self._loss_of,
+            partial(self._loss_of, facts=batch.facts),
             shared=self._shared(),
             between_passes=self._statistics.stop_collecting,
             **({"no_sync": self._ranks.no_sync} if self._ranks else {}),
@@ -94,9 +116,18 @@ class TrainingStep:
                 chunk()
         self._statistics.finish(torch.tensor(True, device=self._world.device))
 
-    def _loss_of(self, features: Features) -> Tensor:
+    def _loss_of(self, features: Features, *, facts: Facts | None) -> Tensor:
         """The one place where features become a loss: those of this rank, in the order of its batch."""
-        return clip_loss(gather_features(features, self._world))
+        gathered = gather_features(features, self._world)
+        if self.model.objective is None:
+            return clip_loss(gathered)
+        if facts is None:
+            raise ConfigError(
+                f"objective {self._config.objective} needs TrainBatch.facts; make the batch with its rows"
+            )
+        rows = replace(gather_facts(facts, self._world), scalars=self.model.objective.scalars())
+        loss, self.logs = total_loss(self._config.objective, self._methods, gathered, rows)
+        return loss
 
     def _shared(self) -> list[torch.nn.Parameter]:
         """Trained parameters that the loss reads itself."""

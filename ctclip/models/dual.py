@@ -14,6 +14,7 @@ from ctclip.models.features import Features
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.initial_weights import InitialWeights, lay_into
 from ctclip.models.text import TextEncoder, build_text_encoder
+from ctclip.objectives.learned import LearnedScalars
 
 
 class ImageEncoder(nn.Module):
@@ -41,6 +42,7 @@ class DualEncoder(nn.Module):
         self.encode_image = ImageEncoder(image)
         self.encode_text = text
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
+        self.objective: LearnedScalars | None = None  # set by the training step, where an objective learns more
 
     def forward(self, volume_BCDHW: Tensor, ids_BN: Tensor, mask_BN: Tensor) -> Features:
         return Features(self.encode_image(volume_BCDHW), self.encode_text(ids_BN, mask_BN), self.logit_scale)
