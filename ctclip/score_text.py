@@ -21,6 +21,7 @@ def format_report(report: dict[str, Any]) -> str:
     trivial = "  ".join(f"{_number(macro['trivial'][key]):>20}" for key in COLUMNS)
     lines.append(f"{'always positive (macro)':<{width}}  {blank}  {trivial}")
     lines += _normal_lines(report["normal"])
+    lines += _part_lines(report)
     lines += [f"undefined: {entry['finding']}: {entry['metric']}: {entry['reason']}" for entry in report["undefined"]]
     if report["missing_prompts"]:
         lines.append(f"no prompts for: {', '.join(report['missing_prompts'])}")
@@ -51,6 +52,28 @@ def _normal_lines(normal: dict[str, Any]) -> list[str]:
         parts.append(f"derived from the findings {_cell(normal['normal_auc_derived'])}")
     parts.append(f"with a false finding {_number(normal['fp_rate_normal'])}")
     return ["; ".join(parts)]
+
+
+def _part_lines(report: dict[str, Any]) -> list[str]:
+    """One line for each part that was asked for, and one for each that could not be had."""
+    lines = []
+    if "retrieval" in report and report["retrieval"]["ks"]:
+        part, k = report["retrieval"], str(max(k for k in report["retrieval"]["ks"] if k <= 10))
+        names = {"image_to_text": "image to report", "text_to_image": "report to image"}
+        ways = (f"{name} {_cell(part[way]['recall'][k])}" for way, name in names.items())
+        lines.append(f"recall at {k}: {', '.join(ways)}, at random {_number(part['random'][k])}")
+    if "robustness" in report:
+        part = report["robustness"]
+        spread = f"mean {_number(part['mean'])}, sd {_cell(part['sd'])}, ensemble {_number(part['ensemble'])}"
+        lines.append(f"macro AUROC over {len(part['macro_auroc'])} wordings: {spread}")
+    if "collapse" in report:
+        shown = {kind: part for kind, part in report["collapse"].items() if part is not None}
+        states = (f"{kind} {'COLLAPSED' if part['is_collapsed'] else 'no'}" for kind, part in shown.items())
+        lines.append(f"collapse: {', '.join(states) or 'too few groups to tell'}")
+    if "pointing" in report:
+        part = report["pointing"]
+        lines.append(f"pointing game: {_cell(part['accuracy'])}, a voxel at random {_number(part['chance'])}")
+    return lines + [f"left out: {part}: {reason}" for part, reason in report.get("left_out", {}).items()]
 
 
 def _cell(score: dict[str, Any]) -> str:

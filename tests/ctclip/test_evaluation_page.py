@@ -18,6 +18,7 @@ from ctclip.findings import MERLIN_FINDINGS
 from ctclip.pointing import pointing_report
 from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions
+from ctclip.score_text import format_report
 from ctclip.scoring import scores_path
 from ctclip.zeroshot import ScoreTable, save_scores
 from tests.ctclip.browser import open_in_chromium
@@ -109,6 +110,14 @@ def test_every_table_and_figure_can_be_read_by_a_machine(page: Path) -> None:
     )
     assert text.count("<table>") == text.count("<thead>")
     assert "<th>" not in text
+
+
+def test_the_terminal_has_a_line_for_every_part() -> None:
+    lines = format_report(whole_report(make_table(90))).splitlines()
+    for start in ("recall at 10: image to report", "macro AUROC over 10", "collapse: sentences no", "pointing game"):
+        assert any(line.startswith(start) for line in lines)
+    bare = report_scores(make_table(90), options=FEW) | {"left_out": {"retrieval": "the cohort has no reports"}}
+    assert "left out: retrieval: the cohort has no reports" in format_report(bare)
 
 
 def test_stamps_baselines_and_what_is_undefined_are_on_the_page(page: Path) -> None:
