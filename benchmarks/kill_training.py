@@ -11,6 +11,7 @@ import random
 import shutil
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -143,7 +144,7 @@ def _train(config: TrainConfig, cohort: Cohort) -> None:
     train(config, cohort=cohort, is_quiet=True)
 
 
-def _wait_until_open(run: Path, process: multiprocessing.process.BaseProcess) -> None:
+def _wait_until_open(run: Path, process: BaseProcess) -> None:
     """Until the process has opened the run's log, which it does last before its first step."""
     metrics = run / "metrics.jsonl"
     before = metrics.stat().st_mtime_ns if metrics.exists() else 0
