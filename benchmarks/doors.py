@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
@@ -205,7 +206,7 @@ def _multi_frame(num_frames: int) -> FileDataset:
     return dataset
 
 
-def _saved(dataset: FileDataset, syntax: str) -> bytes:
+def _saved(dataset: FileDataset, syntax: UID) -> bytes:
     if syntax == RLELossless:
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.compress(RLELossless)

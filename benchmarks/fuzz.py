@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.rows import append_rows, row_of
+
 MEMORY_MIB = 3072
 TIMEOUT_S = 30
 DOORS = ("nifti", "dicom", "manifest", "metadata")
@@ -44,8 +46,7 @@ def attempt_of(door: str, folder: Path, data: Path | None) -> Callable[[bytes], 
 
 def run_child(options: argparse.Namespace) -> None:
     """Fuzz in this process. It does not return: libFuzzer ends it."""
-    import atheris  # here, so that the doors can be tried without it
-
+    atheris = importlib.import_module("atheris")  # the doors can be tried without it
     with atheris.instrument_imports(include=LED_BY, exclude=_compiled()):
         attempt = attempt_of(options.door, Path(options.scratch), options.data)
     words = [
@@ -66,8 +67,6 @@ def _compiled() -> list[str]:
 
 def run_parent(options: argparse.Namespace) -> int:
     """Fuzz in another process, so that its death is seen, and append the row."""
-    from benchmarks.rows import append_rows, row_of  # the child has no use for them
-
     options.corpus.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "benchmarks.fuzz", *sys.argv[1:], "--child"]
     done = subprocess.run([*words, "--scratch", options.scratch], stderr=subprocess.PIPE, text=True, check=False)

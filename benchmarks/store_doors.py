@@ -201,7 +201,7 @@ def _with_damaged_node(document: Any, choices: Choices) -> Any:
             del place[key]
         elif kind == 1 and isinstance(place, list):
             place.append(place[key])
-        elif kind == 1:
+        elif kind == 1 and isinstance(place, dict):
             place["unheard of"] = place[key]
         else:
             place[key] = choices.pick((*PLAIN, *NUMBERS))
