@@ -3,20 +3,28 @@
 import argparse
 from pathlib import Path
 
-from benchmarks import ingest, loading
+from benchmarks import ingest, kernels, loading, training
 
-PARTS = {"loading": loading.run, "ingest": ingest.run}
+ON_DATA = {"loading": loading.run, "ingest": ingest.run}
+ALONE = {"kernels": kernels.run, "training": training.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("part", choices=sorted(PARTS))
-    parser.add_argument("--data", type=Path, required=True, help="folder with real CT: .nii.gz files or DICOM zips")
+    parser.add_argument("part", choices=sorted(ON_DATA | ALONE))
+    parser.add_argument(
+        "--data", type=Path, help="loading and ingest: folder with real CT, .nii.gz files or DICOM zips"
+    )
     parser.add_argument("--scratch", type=Path, default=Path("runs/bench"), help="where stores and caches are made")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one that does not")
     words = parser.parse_args()
+    if words.part in ALONE:
+        ALONE[words.part](words.rounds)
+        return
+    if words.data is None:
+        parser.error(f"{words.part} needs --data FOLDER")
     words.scratch.mkdir(parents=True, exist_ok=True)
-    PARTS[words.part](words.data, words.scratch, words.rounds)
+    ON_DATA[words.part](words.data, words.scratch, words.rounds)
 
 
 if __name__ == "__main__":

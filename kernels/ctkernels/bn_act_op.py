@@ -106,14 +106,16 @@ class _BnAct(torch.autograd.Function):
 def _forward(*arguments) -> tuple[Tensor, ...]:
     from ctkernels.bn_act_triton import launch_forward  # an optional package, and only for CUDA
 
-    return tuple(launch_forward(*arguments))
+    with torch.cuda.device(arguments[0].device):
+        return tuple(launch_forward(*arguments))
 
 
 @torch.library.impl("ctkernels::bn_act_backward", "CUDA")
 def _backward(*arguments) -> tuple[Tensor, ...]:
     from ctkernels.bn_act_triton import launch_backward
 
-    return launch_backward(*arguments)
+    with torch.cuda.device(arguments[0].device):
+        return launch_backward(*arguments)
 
 
 @torch.library.register_fake("ctkernels::bn_act")

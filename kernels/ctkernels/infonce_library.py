@@ -64,7 +64,8 @@ def _computed(image: Tensor, text: Tensor, logit_scale: Tensor, pairing: Pairing
     if image.dtype != text.dtype:
         image, text = image.float(), text.float()
     launch = infonce_small if len(image) <= MAX_PAIRS else infonce_tiled
-    return launch(image.contiguous(), text.contiguous(), logit_scale, pairing, rows)
+    with torch.cuda.device(image.device):
+        return launch(image.contiguous(), text.contiguous(), logit_scale, pairing, rows)
 
 
 def _flat(image: Tensor, text: Tensor, logit_scale: Tensor, pairing: Pairing, rows: tuple[int, int]) -> tuple:

@@ -34,7 +34,8 @@ def _computed(query: Tensor, key: Tensor, queue: Tensor, *others: Tensor) -> Que
 
     if query.shape[1] > LAUNCH[queue.dtype != torch.bfloat16][0]:
         return queue_gradients(query, key, queue, *others)
-    return queue_launch(query.contiguous(), key.contiguous(), queue.contiguous(), *others)
+    with torch.cuda.device(query.device):
+        return queue_launch(query.contiguous(), key.contiguous(), queue.contiguous(), *others)
 
 
 @torch.library.impl("ctkernels::infonce_queue", "CompositeExplicitAutograd")
