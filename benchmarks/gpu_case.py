@@ -154,20 +154,13 @@ def _measure(case: Case, ledger: Ledger) -> GpuRow:
 
 
 def _row(case: Case, ledger: Ledger, metric, unit, spread, n, compile_s, peak_gib, failure) -> GpuRow:
-    known = ["" if value is None else float(value) for value in (case.predicted, case.floor)]
-    words = (case.work, case.provider, case.config, metric, unit)
+    p20, p50, p80 = spread
+    predicted, floor = ("" if value is None else float(value) for value in (case.predicted, case.floor))
     return GpuRow(
-        *words,
-        *spread,
-        n,
-        *known,
-        compile_s,
-        peak_gib,
-        failure,
-        ledger.machine,
-        commit_hash(),
-        date.today().isoformat(),
-    )
+        work=case.work, provider=case.provider, config=case.config, metric=metric, unit=unit, p20=p20, p50=p50, p80=p80,
+        n=n, predicted=predicted, floor=floor, compile_s=compile_s, peak_gib=peak_gib, failure=failure,
+        machine=ledger.machine, commit=commit_hash(), date=date.today().isoformat(),
+    )  # fmt: skip
 
 
 def _metric(case: Case) -> tuple[str, str]:

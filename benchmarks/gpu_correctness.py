@@ -108,6 +108,8 @@ def _norm(kind: torch.dtype) -> Iterator[float]:
         results = []
         for call, module, cast in ((bn_act, norm, kind), (bn_act_reference, twin, torch.float64)):
             inputs = [x.to(cast).requires_grad_(), residual.to(cast).requires_grad_()]
+            assert module.running_mean is not None
+            assert module.running_var is not None
             statistics = (module.running_mean, module.running_var)
             y = call(inputs[0], module.weight, module.bias, *statistics, residual=inputs[1])
             learned = (*inputs, module.weight, module.bias)

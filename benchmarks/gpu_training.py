@@ -154,7 +154,7 @@ def text(is_tiny: bool) -> Iterator[Case]:
 
 def _text_step(batch: int, size: Sizes, is_ours: bool, is_compiled: bool) -> Callable[[], Any]:
     config = LongformerConfig(**size.text)
-    encoder = Longformer(config) if is_ours else LongformerModel(config, add_pooling_layer=False)
+    encoder: nn.Module = Longformer(config) if is_ours else LongformerModel(config, add_pooling_layer=False)
     encoder = encoder.to(device()).train()
     if is_compiled:
         encoder.compile(dynamic=False, backend=size.backend)

@@ -4,6 +4,7 @@ Each is imported in its own function, since none is needed to run this project: 
 and `merlin-vlm` with torchvision. A missing one raises ImportError, which a table of results records.
 """
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import checkpoint
 
 
 def autograd_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
@@ -54,22 +56,22 @@ def merlin_image_tower(*, is_at_best: bool, layers: tuple[int, ...] = (3, 8, 36,
     from torchvision.models.resnet import Bottleneck, ResNet  # pyright: ignore[reportMissingImports]
 
     network = _merlin_module("i3res")
-    network.checkpoint = torch.utils.checkpoint
+    vars(network)["checkpoint"] = checkpoint
     tower = network.I3ResNet(ResNet(Bottleneck, list(layers)), class_nb=1692, conv_class=True)
     if is_at_best:
-        network.checkpoint = SimpleNamespace(checkpoint=lambda function, *arguments: function(*arguments))
+        vars(network)["checkpoint"] = SimpleNamespace(checkpoint=lambda function, *arguments: function(*arguments))
         tower = tower.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     return tower.train()
 
 
 def _merlin_module(name: str) -> ModuleType:
     """A module of merlin.models without running the packages' own imports (nltk, peft, downloads)."""
-    found = importlib.util.find_spec("merlin")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError("merlin-vlm is not installed: pip install --no-deps merlin-vlm")
-    root = Path(found.submodule_search_locations[0])
-    for package, folder in (("merlin", root), ("merlin.models", root / "models")):
-        if package not in sys.modules:
+    if "merlin.models" not in sys.modules:
+        found = importlib.util.find_spec("merlin")
+        if found is None or not found.submodule_search_locations:
+            raise ImportError("merlin-vlm is not installed: pip install --no-deps merlin-vlm")
+        root = Path(found.submodule_search_locations[0])
+        for package, folder in (("merlin", root), ("merlin.models", root / "models")):
             made = ModuleType(package)
             made.__path__ = [str(folder)]
             sys.modules[package] = made

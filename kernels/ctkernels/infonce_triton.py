@@ -11,6 +11,7 @@ Axes: B pairs, E joint dimension, R rows whose features want a gradient.
 
 # Triton's functions take more than their Python signatures say.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnbound=false
 
 import torch
 import triton
