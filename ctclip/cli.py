@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from ctclip import demo, doctor, verbs
+from ctclip import demo, doctor, scan_command, verbs
+from ctclip.study import command as study_command
 from ctload.errors import CtloadError
 
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -11,9 +12,12 @@ VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "phantom": (verbs.phantom, "make a synthetic cohort of CT volumes with reports, labels and masks"),
     "doctor": (doctor.main, "run one batch through every stage of a training, and say what it takes"),
     "train": (verbs.train, "train a dual encoder on a packed store and its reports"),
-    "embed": (verbs.embed, "write the image embeddings of a split"),
+    "embed": (verbs.embed, "write the image embeddings of a split, or of single scans"),
+    "predict": (scan_command.predict, "phenotypes and zero-shot findings of single scans"),
+    "export": (verbs.export, "write a run as a checkpoint that Merlin's own code loads"),
     "evaluate": (verbs.evaluate, "zero-shot scores of embeddings by prompts, with intervals"),
     "compare": (verbs.compare, "paired differences of two runs, with intervals and p values"),
+    "study": (study_command.main, "many controlled trainings compared: batch composition, data scaling, methods"),
     "reports": (verbs.reports, "show sections, sentences, normality and findings of reports"),
 }
 

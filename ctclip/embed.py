@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +43,15 @@ class Embeddings:
         image: (N, E) float32, L2-normalised, row i of study i.
         checkpoint: Digest of the weights they were made with.
         split: Of the cohort; "" where there is none.
+        pooled: (N, P) float32, the averaged features before the head, where they were asked for. Merlin's code calls
+            these the image embedding.
     """
 
     study: tuple[str, ...]
     image: np.ndarray
     checkpoint: str
     split: str = ""
+    pooled: np.ndarray | None = None
 
 
 def embed_split(
@@ -161,17 +165,19 @@ def embed_texts(tower: TextEncoder, tokenizer: TextTokenizer, texts: Sequence[st
 
 
 def write_embeddings(embeddings: Embeddings, path: str | Path) -> Path:
-    """Write FILE.npz (arrays study, image, checkpoint, split; no pickle), whole or not at all."""
+    """Write FILE.npz (arrays study, image, checkpoint, split, pooled if any; no pickle), whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        "study": np.array(embeddings.study, dtype=np.str_),
+        "image": embeddings.image,
+        "checkpoint": np.array(embeddings.checkpoint),
+        "split": np.array(embeddings.split),
+    }
+    if embeddings.pooled is not None:
+        arrays["pooled"] = embeddings.pooled
     content = io.BytesIO()
-    np.savez(
-        content,
-        study=np.array(embeddings.study, dtype=np.str_),
-        image=embeddings.image,
-        checkpoint=np.array(embeddings.checkpoint),
-        split=np.array(embeddings.split),
-    )
+    np.savez(content, **arrays)
     replace_file(path, content.getvalue())
     return path
 
@@ -187,6 +193,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
         with np.load(path, allow_pickle=False) as file:
             study, image = file["study"], file["image"]
             checkpoint, split = str(file["checkpoint"]), str(file["split"])
+            pooled = file["pooled"] if "pooled" in file.files else None
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise EvaluationError(f"holds no embeddings: {error}; write them with `ctclip embed`", path=path) from error
     if image.ndim != 2 or image.dtype != np.float32 or study.shape != image.shape[:1]:
@@ -194,7 +201,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
             f"study {study.shape} and image {image.shape} {image.dtype} do not fit; write them with `ctclip embed`",
             path=path,
         )
-    return Embeddings(tuple(study.tolist()), image, checkpoint, split)
+    return Embeddings(tuple(study.tolist()), image, checkpoint, split, pooled)
 
 
 def open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEncoder, torch.device]:

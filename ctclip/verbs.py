@@ -10,12 +10,14 @@ from ctclip.comparison_page import write_comparison_page
 from ctclip.diagnostics import PARTS
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.evaluation_page import evaluation_page_path
+from ctclip.exporting import export_run
 from ctclip.phantom.command import add_phantom_arguments, run_phantom
 from ctclip.pointing_game import MASK_KINDS, PointingOptions
 from ctclip.prompts import default_prompts, load_prompts
 from ctclip.protocol import THRESHOLD_SOURCES, EvaluateOptions
 from ctclip.reports.command import add_reports_arguments, run_reports
 from ctclip.run_evaluation import evaluate_run
+from ctclip.scan_command import add_scan_arguments, embed_scans
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path, read_config, scores_path
 from ctclip.thresholds import RULES
@@ -40,14 +42,21 @@ def train(words: list[str]) -> int:
 
 
 def embed(words: list[str]) -> int:
-    """`ctclip embed --run RUN --split SPLIT`: image embeddings of a split into RUN/embeddings/SPLIT.npz."""
+    """`ctclip embed --run RUN --split SPLIT`: image embeddings of a split into RUN/embeddings/SPLIT.npz.
+
+    `ctclip embed SCAN... --run RUN | --checkpoint merlin.pt`: of single NIfTI or DICOM studies into one .npz.
+    """
     parser = argparse.ArgumentParser(prog="ctclip embed", description=embed.__doc__)
-    _add_run_arguments(parser)
+    _add_run_arguments(parser, is_required=False)
+    add_scan_arguments(parser)
+    parser.add_argument("--out", type=Path, help="with SCAN: file to write (default: <study>.npz)")
     parser.add_argument("--store", help="store of the volumes (default: the run's)")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--batch-size", type=int, help="studies at once (default: the training's)")
     parser.add_argument("--pipeline", choices=("auto", "dali", "reference"), default="auto")
     args = parser.parse_args(words)
+    if args.scans or args.run is None:
+        return embed_scans(args)
     config = read_config(args.run)
     embeddings = embed_split(
         args.run,
@@ -136,7 +145,20 @@ def reports(words: list[str]) -> int:
     return run_reports(parser.parse_args(words))
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", type=Path, required=True, help="folder of a training run")
+def _add_run_arguments(parser: argparse.ArgumentParser, *, is_required: bool = True) -> None:
+    parser.add_argument("--run", type=Path, required=is_required, help="folder of a training run")
     parser.add_argument("--cohort", help="table:FILE or phantom:DIR (default: the run's)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def export(words: list[str]) -> int:
+    """`ctclip export --run RUN --out merlin.pt`: a run's weights as a checkpoint that Merlin's own code loads."""
+    parser = argparse.ArgumentParser(prog="ctclip export", description=export.__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a training run, or one of its checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help=".pt or .safetensors")
+    args = parser.parse_args(words)
+    done = export_run(args.run, args.out)
+    print(f"{done.num_tensors} tensors: {done.path}")
+    for part in done.made_up:
+        print(f"  the run never had the {part}; it is filled in without effect on the two towers")
+    return 0
