@@ -75,7 +75,7 @@ def _packed(sources: list[Path], out: Path, preset: str) -> Path:
 
 def _ours(store: Path, crop: Any) -> Iterator[tuple[str, Callable[[], float]]]:
     studies = ctload.open_store(store).studies
-    for pipeline in ("dali", "reference"):
+    for pipeline in ("numba", "dali", "reference"):
         loader = ctload.Loader(
             studies,
             sampler=ctload.ShuffleSampler(batch_size=4, seed=0),
@@ -151,10 +151,10 @@ def _write(work: str, store: Path, values: dict[str, list[float]]) -> None:
         f"studies={len(ctload.open_store(store))} batch=4 cores=2 torch={version('torch')} monai={version('monai')}"
     )
     rows = [row_of(work, name, config, "rate", "studies/s", rates) for name, rates in values.items()]
-    ours = values["ctload dali"]
+    ours = values["ctload numba"]  # what pipeline="auto" is on the CPU
     rows += [
-        row_of(work, f"ctload dali / {name}", config, "ratio", "x", paired_ratios(ours, rates))
+        row_of(work, f"ctload numba / {name}", config, "ratio", "x", paired_ratios(ours, rates))
         for name, rates in values.items()
-        if name != "ctload dali"
+        if name != "ctload numba"
     ]
     append_rows("loading", rows)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ctload.augment import Augment
 from ctload.bound import BoundSampler
 from ctload.crop import Crop
-from ctload.elastic import num_batches_of
+from ctload.elastic import BoundResumed, ListSampler, num_batches_of
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
 from ctload.pipeline.opening import device_id_of
@@ -85,8 +85,12 @@ def check_ranks(bound: BoundSampler, rank: int, world_size: int, epoch: int = 0)
     Raises:
         SamplerError: rank out of range, or world_size does not divide a batch.
     """
-    last = bound.draw(epoch, num_batches_of(bound, epoch) - 1)
-    for size in (bound.batch_size, len(last.rows)):
+    sizes = [bound.batch_size]
+    if isinstance(
+        bound, ListSampler | BoundResumed
+    ):  # the others have no short batch, and drawing one may take seconds
+        sizes.append(len(bound.draw(epoch, num_batches_of(bound, epoch) - 1).rows))
+    for size in sizes:
         if not 0 <= rank < world_size or size % world_size:
             raise SamplerError(
                 f"rank={rank} of world_size={world_size} cannot share a batch of {size} studies; rank counts from 0, "
