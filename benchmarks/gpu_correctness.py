@@ -99,7 +99,7 @@ def _queue(kind: torch.dtype) -> Iterator[float]:
 
 
 def _norm(kind: torch.dtype) -> Iterator[float]:
-    """In bfloat16 the result itself is rounded: about 4e-3 is the rounding."""
+    """Errors over norms: near 0 ReLU may fall either way, and one element of a gradient with it."""
     layout = {"memory_format": torch.channels_last_3d}
     for shape in ((2, 3, 2, 3, 5), (2, 64, 8, 9, 10), (1, 1024, 5, 7, 7)):
         x, residual, slope = (3 + torch.randn(shape, device=device()) for _ in range(3))
@@ -114,7 +114,7 @@ def _norm(kind: torch.dtype) -> Iterator[float]:
             y = call(inputs[0], module.weight, module.bias, *statistics, residual=inputs[1])
             learned = (*inputs, module.weight, module.bias)
             results.append([y.detach(), *torch.autograd.grad(y, learned, slope.to(cast)), *statistics])
-        yield from (relative(a, b, 1e-2) for a, b in zip(*results, strict=True))
+        yield from (float((a.double() - b).norm() / b.norm()) for a, b in zip(*results, strict=True))
 
 
 def _step(batch: int) -> Callable[[], list[Tensor]]:

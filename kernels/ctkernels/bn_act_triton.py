@@ -11,7 +11,7 @@ Axes: M voxels of all studies, C channels, S strips of voxels.
 
 # Triton's functions take more than their Python signatures say.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnbound=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnboundVariable=false
 
 from typing import NamedTuple
 

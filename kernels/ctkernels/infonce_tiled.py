@@ -13,7 +13,7 @@ Axes: N pairs, E joint dimension, R rows whose features want a gradient, S strip
 # Triton's functions take more than their Python signatures say.
 # ruff: noqa: SIM102 (what is known when a kernel is compiled stays a statement of its own)
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnbound=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnboundVariable=false
 
 import torch
 import triton

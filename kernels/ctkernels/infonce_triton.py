@@ -11,7 +11,7 @@ Axes: B pairs, E joint dimension, R rows whose features want a gradient.
 
 # Triton's functions take more than their Python signatures say.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnbound=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnboundVariable=false
 
 import torch
 import triton

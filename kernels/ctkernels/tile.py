@@ -6,7 +6,7 @@ Axes: a tile has BM rows (pairs by one side) and BN columns (pairs by the other)
 # Triton's functions take more than their Python signatures say.
 # ruff: noqa: SIM108 (what is known when a kernel is compiled stays a statement of its own)
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnbound=false
+# pyright: reportOperatorIssue=false, reportAssignmentType=false, reportPossiblyUnboundVariable=false
 
 import triton
 import triton.language as tl

@@ -66,10 +66,10 @@ def tiled() -> dict[str, float]:
     worst: dict[str, float] = {}
     for batch, dim, dtype in ((1, 32, torch.float32), (65, 130, torch.bfloat16), (129, 64, torch.float32)):
         image, text, log_scale = (x.detach() for x in pairs(batch, dim=dim, scale=2.0, dtype=dtype))
-        for rows in ((0, batch), (0, 0), (batch // 3, batch)):
+        for rows in ((0, batch), (0, 0), (batch // 3, batch))[: 3 if batch == 65 else 1]:
             compare(infonce_tiled, image, text, log_scale, Pairing(), rows, worst)
     for number, pairing in enumerate(pairings(65, seed=1)):
-        if number % 21 == 0:
+        if number % 42 == 20:
             image, text, log_scale = (x.detach() for x in pairs(65, dim=32, scale=2.0, dtype=torch.float32))
             compare(infonce_tiled, image, text, log_scale, pairing, (17, 65), worst)
     return worst

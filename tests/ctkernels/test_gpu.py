@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
 ]
 TOLERANCE = {"infonce float32": 2e-5, "infonce bfloat16": 2e-5, "infonce_queue float32": 2e-5}
-TOLERANCE |= {"infonce_queue bfloat16": 5e-5, "bn_act float32": 2e-5, "bn_act bfloat16": 8e-3}
+TOLERANCE |= {"infonce_queue bfloat16": 5e-5, "bn_act float32": 1e-4, "bn_act bfloat16": 2e-2}
 
 
 def test_every_kernel_agrees_with_float64_repeats_its_bits_and_replays_from_a_graph(tmp_path):
