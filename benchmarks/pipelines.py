@@ -28,7 +28,6 @@ WORKS: dict[str, tuple[Triple, str]] = {
 
 def plan_of(shape: Triple, kind: str) -> BatchPlan:
     """One study, flipped along z and x, with one change more."""
-    neutral = {name: np.zeros(1, np.float32) for name in ("brightness", "noise_sigma")}
     turned = warp_matrices(shape, np.ones((1, 3)), np.array([[10.0, 0, 0]]), np.ones(1), np.zeros((1, 3)))
     return BatchPlan(
         epoch=0,
@@ -41,11 +40,12 @@ def plan_of(shape: Triple, kind: str) -> BatchPlan:
         warp=turned if kind == "warp" else None,
         blur_sigma=np.ones((1, 3), np.float32) if kind == "blur" else None,
         window=np.array([[[-1000, 1000]]], np.float32),
+        brightness=np.zeros(1, np.float32),
         contrast=np.ones(1, np.float32),
         gamma=np.ones(1, np.float32),
+        noise_sigma=np.zeros(1, np.float32),
         noise_key=np.zeros(1, np.uint64),
         coarse_shape=np.rint(np.array([shape]) / (2, 1.5, 1.5)).astype(np.int64) if kind == "coarse" else None,
-        **neutral,
     )
 
 
