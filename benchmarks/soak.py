@@ -61,7 +61,7 @@ def loader_of(store: ctload.Store, pipeline: str) -> ctload.Loader:
     )
 
 
-def soak(store: ctload.Store, num_batches: int, pipeline: str, *, checked_every: int = CHECKED_EVERY) -> SoakReport:
+def run_soak(store: ctload.Store, num_batches: int, pipeline: str, *, checked_every: int = CHECKED_EVERY) -> SoakReport:
     """Run `num_batches` batches and check some."""
     done, num_checked, error, first_mb = 0, 0, 0.0, 0.0
     started = time.perf_counter()
@@ -99,7 +99,7 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = synthetic_store(Path(folder) / "soak.zarr", 64, SHAPE, labels=("organs",))
-        report = soak(store, words.batches, words.pipeline)
+        report = run_soak(store, words.batches, words.pipeline)
     print(report)
     config = f"batches={report.num_batches} batch=2 views=2 crop=8x32x32 checked={report.num_checked}"
     provider = f"ctload {words.pipeline}"

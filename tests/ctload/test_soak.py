@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.soak import SHAPE, soak
+from benchmarks.soak import SHAPE, run_soak
 from ctload.pipeline.numba import NumbaPipeline
 from ctload.plan import BatchPlan
 from ctload.testing import synthetic_store
@@ -15,7 +15,7 @@ from ctload.testing import synthetic_store
 def test_a_short_soak_is_right_and_flat(tmp_path: Path) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc/self/statm (Linux)")
-    report = soak(synthetic_store(tmp_path / "s.zarr", 8, SHAPE, labels=("organs",)), 120, "numba", checked_every=40)
+    report = run_soak(synthetic_store(tmp_path / "s.zarr", 8, SHAPE, labels=("organs",)), 120, "numba", checked_every=40)
     assert (report.num_batches, report.num_checked) == (120, 3)
     assert report.largest_error < 1e-3
     assert report.grown_mb < 50
@@ -34,4 +34,4 @@ def test_a_pipeline_that_hands_out_memory_it_uses_again_shows(tmp_path: Path, mo
 
     monkeypatch.setattr(NumbaPipeline, "execute", into_one_buffer)
     store = synthetic_store(tmp_path / "s.zarr", 8, SHAPE, labels=("organs",))
-    assert soak(store, 12, "numba", checked_every=4).largest_error > 1e-2
+    assert run_soak(store, 12, "numba", checked_every=4).largest_error > 1e-2
