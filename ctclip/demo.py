@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from tqdm import tqdm
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.cohorts.phantom import TABLE_NAME, make_phantom_cohort, read_phantom
 from ctclip.config import TrainConfig, preset
 from ctclip.demo_page import write_demo_page
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.errors import ConfigError
-from ctclip.phantom.grid import Grid
-from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS, Knobs
+from ctclip.phantom_store import PhantomOrder, ensure_phantoms, ensure_store
 from ctclip.prompts import default_prompts
 from ctclip.protocol import EvaluateOptions
 from ctclip.run_evaluation import evaluate_run
 from ctclip.score_text import format_report
 from ctclip.scoring import embeddings_path
 from ctclip.training import train
-from ctload.packing import pack
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,6 @@ class DemoConfig:
     """CPU threads of the training."""
 
 
-# 28 x 38 x 38 cm of abdomen at a resolution where a step takes half a second on two cores.
-GRID = Grid((40, 64, 64), (7.0, 6.0, 6.0))
-
-
 def main(words: list[str]) -> int:
     """Run the demo and print the page's path."""
     config = tyro.cli(DemoConfig, args=words, prog="ctclip demo")
@@ -74,8 +66,11 @@ def run_demo(config: DemoConfig) -> Path:
     config.out.mkdir(parents=True, exist_ok=True)
     _refuse_other_demo(config)
     seconds: dict[str, float] = {}
-    cohort = _timed("phantoms", seconds, lambda: _make_phantoms(config))
-    store = _timed("pack", seconds, lambda: _pack(config))
+    order, store_path = _order(config), config.out / "store.zarr"
+    cohort = _timed("phantoms", seconds, lambda: ensure_phantoms(order))
+    store = _timed(
+        "pack", seconds, lambda: ensure_store(order.folder, config.out / "store.zarr", workers=config.workers)
+    )
     run = _timed("train", seconds, lambda: _train(config, store))
     _timed("embed", seconds, lambda: _embed(run, cohort, store))
     report = _timed("evaluate", seconds, lambda: _evaluate(run, cohort))
@@ -103,48 +98,15 @@ def _timed(stage: str, seconds: dict[str, float], work: Any) -> Any:
     return result
 
 
-def _make_phantoms(config: DemoConfig) -> Cohort:
-    folder = config.out / "phantoms"
-    if (folder / TABLE_NAME).exists():
-        return _scored_findings(read_phantom(folder))
-    total = config.num_train + config.num_val + config.num_test
-    making = folder.with_name("phantoms.partial")
-    _remove(making)
-    make_phantom_cohort(
-        making,
-        total,
+def _order(config: DemoConfig) -> PhantomOrder:
+    return PhantomOrder(
+        config.out / "phantoms",
+        config.num_train,
+        config.num_val,
+        config.num_test,
         seed=config.seed,
-        grid=GRID,
-        knobs=Knobs.demo(),
-        splits={name: getattr(config, f"num_{name}") / total for name in ("train", "val", "test")},
-        format="nii",
         workers=config.workers,
-        progress=lambda rows: tqdm(rows, total=total, unit="study", desc="phantoms"),
     )
-    making.rename(folder)
-    return _scored_findings(read_phantom(folder))
-
-
-def _scored_findings(cohort: Cohort) -> Cohort:
-    """The cohort with the findings that the demo's phantoms have at all; the others are absent in every one."""
-    return replace(cohort, findings=tuple(name for name in cohort.findings if name in DEMO_FINDINGS))
-
-
-def _remove(folder: Path) -> None:
-    """Delete what an interrupted demo left of its phantoms."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    if folder.exists():
-        folder.rmdir()
-
-
-def _pack(config: DemoConfig) -> Path:
-    store = config.out / "store.zarr"
-    report = pack([config.out / "phantoms" / TABLE_NAME], store, preset="native", workers=config.workers)
-    print(f"{store}: packed {len(report.packed)}, reused {len(report.reused)}, refused {len(report.refused)}")
-    for refusal in report.refused:
-        raise ConfigError(f"a phantom was refused ({refusal.code}): {refusal.reason}", study=refusal.study)
-    return store
 
 
 def _train_config(config: DemoConfig, store: Path) -> TrainConfig:
@@ -158,7 +120,7 @@ def _train_config(config: DemoConfig, store: Path) -> TrainConfig:
         threads=config.threads,
     )
     # Sections in which every phantom is normal teach nothing; a batch of them would be a step lost.
-    return replace(trained, data=replace(trained.data, sections=DEMO_SECTIONS))
+    return replace(trained, data=replace(trained.data, sections=_order(config).sections()))
 
 
 def _train(config: DemoConfig, store: Path) -> Path:

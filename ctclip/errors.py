@@ -37,3 +37,7 @@ class EvaluationError(CtclipError):
 
 class DivergedError(CtclipError):
     """Training produced a loss or a gradient that is not finite."""
+
+
+class StudyError(CtclipError):
+    """A study's grid cannot be run or compared as asked: a ratio, a fraction, a name, a cell."""

@@ -1,0 +1,123 @@
+"""One cell of a study: trained, embedded, scored, its result written last and at once.
+
+A cell whose result is there is never run again; a cell that was killed goes on from its newest checkpoint.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from ctclip.cohorts.cohort import Cohort
+from ctclip.cohorts.source import read_cohort
+from ctclip.data import open_training_data
+from ctclip.distributed import choose_device
+from ctclip.embed import TextEmbedder, embed_split, write_embeddings
+from ctclip.errors import StudyError
+from ctclip.evaluation import report_scores
+from ctclip.prompts import default_prompts, load_prompts
+from ctclip.protocol import EvaluateOptions
+from ctclip.runlog import commit, machine_facts
+from ctclip.scoring import embeddings_path, score_split
+from ctclip.study.exposure import count_exposure
+from ctclip.study.grid import Cell, StudyConfig
+from ctclip.training import train
+from ctclip.zeroshot import ScoreTable, load_scores, save_scores
+from ctload.durable import replace_file
+from ctload.lock import StoreLock
+
+RESULT_FILE = "result.json"
+METRICS = ("auroc", "f1", "f1_balanced", "average_precision")
+
+
+def cell_folder(folder: Path, cell: Cell) -> Path:
+    """Where a study keeps a cell."""
+    return folder / "cells" / cell.name
+
+
+def read_result(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """The result of a finished cell, else None."""
+    path = cell_folder(folder, cell) / RESULT_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_tables(folder: Path, cell: Cell) -> tuple[ScoreTable, ScoreTable | None]:
+    """Score tables of a finished cell: test, and val where thresholds come from it."""
+    here = cell_folder(folder, cell)
+    validation = here / "scores_val.npz"
+    return load_scores(here / "scores_test.npz"), load_scores(validation) if validation.exists() else None
+
+
+def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | None = None) -> dict[str, Any]:
+    """Run a cell, or find its result.
+
+    Args:
+        study: It belongs to.
+        cell: To run.
+        folder: Of the study.
+        cohort: In place of opening the configuration's; all its splits.
+
+    Raises:
+        StudyError: Training was stopped by a signal; the same call goes on.
+        StoreBusyError: Another process runs this cell.
+    """
+    here = cell_folder(folder, cell)
+    here.mkdir(parents=True, exist_ok=True)
+    lock = StoreLock(here / "lock", wait_s=0)
+    try:
+        done = read_result(folder, cell)
+        return done if done is not None else _run(study, cell, here, cohort)
+    finally:
+        lock.release()
+
+
+def _run(study: StudyConfig, cell: Cell, here: Path, cohort: Cohort | None) -> dict[str, Any]:
+    started = time.time()
+    cohort = read_cohort(cell.config.cohort) if cohort is None else cohort
+    trained = train(cell.config, cohort=cohort, is_quiet=True)
+    if trained.was_stopped:
+        raise StudyError(f"cell {cell.name} was stopped at step {trained.steps}; the same command goes on", path=here)
+    tables = _score(study, cell, cohort)
+    for split, table in tables.items():
+        save_scores(table, here / f"scores_{split}.npz")
+    options = EvaluateOptions(
+        threshold_from=study.threshold_from, threshold_rule=study.threshold_rule, num_bootstraps=20
+    )
+    macro = report_scores(tables["test"], options=options, validation=tables.get("val"))["macro"]
+    exposure = count_exposure(open_training_data(cell.config, cohort), steps=cell.config.steps)
+    result = {
+        "cell": cell.name,
+        "arm": asdict(cell.arm),
+        "seed": cell.seed,
+        "macro": {metric: macro[metric]["value"] for metric in METRICS},
+        "scores_digest": xxhash.xxh3_64_hexdigest(tables["test"].scores.tobytes()),
+        "last_loss": trained.loss,
+        "exposure": asdict(exposure),
+        "seconds": time.time() - started,
+        "commit": commit(),
+        "date": date.today().isoformat(),
+        "machine": machine_facts(choose_device(cell.config.device)),
+    }
+    replace_file(here / RESULT_FILE, json.dumps(result, indent=1).encode())
+    shutil.rmtree(Path(cell.config.out) / "checkpoints", ignore_errors=True)  # scores and log are what a study keeps
+    return result
+
+
+def _score(study: StudyConfig, cell: Cell, cohort: Cohort) -> dict[str, ScoreTable]:
+    """Score tables by split: "test", and "val" where thresholds come from it."""
+    run = Path(cell.config.out)
+    findings = study.findings or cohort.findings
+    prompts = load_prompts(Path(study.prompts)) if study.prompts else default_prompts(findings)
+    chosen = replace(cohort, findings=findings)
+    embedder = TextEmbedder(run)
+    tables = {}
+    for split in ("test", "val") if study.threshold_from == "val" else ("test",):
+        embeddings = embed_split(run, cohort=cohort, store=cell.config.store, split=split)
+        write_embeddings(embeddings, embeddings_path(run, split))
+        tables[split] = score_split(run, chosen, split, prompts=prompts, embed_texts=embedder, aggregate="similarities")
+    return tables
