@@ -15,7 +15,7 @@ from ctload import forkguard
 from ctload.augment import Augment
 from ctload.batch import batch_affine
 from ctload.bound import Draw
-from ctload.crop import Crop
+from ctload.crop import Crop, WholeVolume
 from ctload.drawing import draw_plan
 from ctload.errors import LoaderError, SamplerError
 from ctload.loader_options import check_arrays, needs_of
@@ -70,7 +70,7 @@ class ItemReader:
 
     Args:
         studies: Rows of a store.
-        crop: Where in each volume.
+        crop: Where in each volume; None is all of it, whatever its shape.
         windows: HuWindows, each a channel of the output; none for HU as they are.
         augment: Random changes; needs windows.
         channels, labels: Stored arrays, as of a Loader.
@@ -81,37 +81,44 @@ class ItemReader:
         PlanError: A study that the crop does not fit, or without one of the arrays.
     """
 
+    # Slots, and so no __dict__: MONAI's DataLoader follows every __dict__ in search of random state, and studies and
+    # their store know each other.
+    __slots__ = ("_augment", "_bound", "_channels", "_crop", "_labels", "_lock", "_opened", "_windows", "studies")
+
     def __init__(
         self,
         studies: Studies,
         *,
-        crop: Crop,
+        crop: Crop | None,
         windows: Sequence[HuWindow],
         augment: Augment | None,
         channels: Sequence[str],
         labels: Sequence[str],
         seed: int,
     ) -> None:
-        if not windows and (augment is not None or crop.is_resizing):
+        if not windows and (augment is not None or (crop is not None and crop.is_resizing)):
             raise LoaderError(
                 "augment and crops that resize work on windowed volumes, and this reader has window=None; pass a "
                 "HuWindow, or leave the changes to your own transforms"
             )
         if studies.store is None:
             raise LoaderError("these studies belong to no store; take them from open_store(path).studies or .where()")
-        crop.check(studies)
+        if crop is not None:
+            crop.check(studies)
         check_arrays(studies, channels, labels)
-        self.studies, self._crop, self._windows, self._augment = studies, crop, tuple(windows), augment
+        self.studies, self._crop = studies, crop or WholeVolume()
+        self._windows, self._augment = tuple(windows), augment
         self._channels, self._labels = tuple(channels), tuple(labels)
         self._bound = OneStudy(len(studies), seed)
         self._opened: tuple[BatchReader, Pipeline] | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_opened", "_lock")}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("_opened", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._opened, self._lock = None, threading.Lock()
 
     def read(self, row: int, epoch: int = 0) -> StudyItem:

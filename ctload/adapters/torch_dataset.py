@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ctload.adapters.item import ItemReader
 from ctload.augment import Augment
 from ctload.batch import Batch
-from ctload.crop import Crop, WholeVolume
+from ctload.crop import Crop
 from ctload.errors import LoaderError
 from ctload.loader import Loader
 from ctload.manifest import Studies
@@ -26,7 +26,7 @@ class StudyDataset(Dataset):
 
     Args:
         studies: Rows of a store.
-        crop: Where in each volume; None is all of it, which needs studies of one shape.
+        crop: Where in each volume; None is all of it, and batches then need studies of one shape.
         window: One HuWindow, or several, which become channels; None for HU.
         augment: Random changes; needs a window.
         channels, labels: Stored arrays, as of a Loader.
@@ -55,7 +55,7 @@ class StudyDataset(Dataset):
         windows = () if window is None else (window,) if isinstance(window, HuWindow) else tuple(window)
         self._reader = ItemReader(
             studies,
-            crop=WholeVolume() if crop is None else crop,
+            crop=crop,
             windows=windows,
             augment=augment,
             channels=channels,
