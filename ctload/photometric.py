@@ -5,7 +5,7 @@ BatchPlan; leaves float32. ctload/plan.py fixes the formula. It knows nothing of
 is ctload/pipeline/photometric_reference.py, the CUDA twin ctload/pipeline/photometric_cuda.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import numba
@@ -76,13 +76,55 @@ def run_photometric(voxels, low, high, brightness, contrast, gamma, noise_sigma,
         for i in range(values.size):
             value = _clip01((np.float32(block[i]) - low) / width)
             values[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
-        if gamma != _ONE:
-            for i in range(values.size):
-                values[i] = _power(values[i], gamma)
-        if noise_sigma > _ZERO:
-            fill_normals(noise_key, channel, first_voxel + start, words, normals)
-            for i in range(values.size):
-                values[i] = _clip01(values[i] + noise_sigma * normals[i])
+        _finish(values, gamma, noise_sigma, noise_key, channel, first_voxel + start, words, normals)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _finish(values, gamma, noise_sigma, noise_key, channel, first_voxel, words, normals):
+    """Gamma and noise of one block, in place."""
+    if gamma != _ONE:
+        for i in range(values.size):
+            values[i] = _power(values[i], gamma)
+    if noise_sigma > _ZERO:
+        fill_normals(noise_key, channel, first_voxel, words, normals)
+        for i in range(values.size):
+            values[i] = _clip01(values[i] + noise_sigma * normals[i])
+
+
+@numba.njit(nogil=True, cache=True)
+def run_photometric_box(
+    memory, origin, steps, shape, low, high, brightness, contrast, gamma, noise_sigma, noise_key, channel, first, out
+):
+    """`run_photometric` of a box that lies in larger memory or is mirrored: nothing is copied before.
+
+    Voxel (z, y, x) of the `shape` (D, H, W) is memory[origin + z * steps[0] + y * steps[1] + x * steps[2]]; `memory`
+    is (n,) int16 or float32, a step is below 0 where the box is mirrored, and along x it is 1 or -1. `first` is the
+    number of out[0] in the box, a multiple of 4; `out` is (m,) float32, written. The rest is as in `run_photometric`.
+    """
+    width = high - low
+    words = np.empty((4, NORMALS_BLOCK // 4), np.uint32)
+    normals = np.empty(NORMALS_BLOCK, np.float32)
+    for start in range(0, out.size, NORMALS_BLOCK):
+        values = out[start : start + NORMALS_BLOCK]
+        done = 0
+        while done < values.size:
+            row, x = divmod(first + start + done, shape[2])
+            z, y = divmod(row, shape[1])
+            count = min(shape[2] - x, values.size - done)
+            at = origin + z * steps[0] + y * steps[1] + x * steps[2]
+            line = values[done : done + count]
+            if steps[2] > 0:
+                source = memory[at : at + count]
+                for i in range(line.size):
+                    value = _clip01((np.float32(source[i]) - low) / width)
+                    line[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
+            else:
+                last = np.uint64(at)  # unsigned: a signed index may count from the end, and is no vector loop
+                for i in range(line.size):
+                    value = _clip01((np.float32(memory[last - np.uint64(i)]) - low) / width)
+                    line[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
+            done += count
+        _finish(values, gamma, noise_sigma, noise_key, channel, first + start, words, normals)
 
 
 def photometric_batch(
@@ -91,7 +133,8 @@ def photometric_batch(
     """Run the pass over a batch.
 
     Args:
-        volumes: B * C arrays of D * H * W voxels, C-contiguous, int16 or float32, channel fastest.
+        volumes: B * C arrays (D, H, W) or with an axis of 1 behind, int16 or float32, channel fastest. They may be
+            mirrored views or parts of larger arrays, as long as neighbours along x are neighbours in memory.
         plan: The plan of the B studies.
         out: (B, C * W, D, H, W) float32, C-contiguous, written; W windows of every stored channel.
         threads: Where the work is spread; None does it here. The result does not depend on it.
@@ -103,22 +146,39 @@ def photometric_batch(
     for index, volume in enumerate(volumes):
         study, channel = divmod(index, num_channels)
         for window in range(num_windows):
-            tasks += _tasks(volume.reshape(-1), plan, study, channel * num_windows + window, window, out)
+            tasks += _tasks(volume, plan, study, channel * num_windows + window, window, out)
     if threads is None:
-        for task in tasks:
-            run_photometric(*task)
+        for kernel, arguments in tasks:
+            kernel(*arguments)
         return
-    for done in [threads.submit(run_photometric, *task) for task in tasks]:
+    for done in [threads.submit(kernel, *arguments) for kernel, arguments in tasks]:
         done.result()
 
 
-def _tasks(voxels: np.ndarray, plan: BatchPlan, study: int, channel: int, window: int, out: np.ndarray) -> list[tuple]:
-    """The arguments of `run_photometric` for the ranges of one output channel."""
+def _tasks(
+    volume: np.ndarray, plan: BatchPlan, study: int, channel: int, window: int, out: np.ndarray
+) -> list[tuple[Callable[..., None], tuple]]:
+    """The kernel and its arguments for the ranges of one output channel."""
     low, high = np.asarray(plan.window[study, window], np.float32)
     numbers = [np.float32(getattr(plan, name)[study]) for name in ("brightness", "contrast", "gamma", "noise_sigma")]
-    key = np.uint64(plan.noise_key[study])
+    settings = (low, high, *numbers, np.uint64(plan.noise_key[study]), channel)
     flat = out[study, channel].reshape(-1)
-    return [
-        (voxels[at : at + TASK_VOXELS], low, high, *numbers, key, channel, at, flat[at : at + TASK_VOXELS])
-        for at in range(0, voxels.size, TASK_VOXELS)
-    ]
+    starts = range(0, flat.size, TASK_VOXELS)
+    if volume.flags.c_contiguous:
+        voxels = volume.reshape(-1)
+        parts = [(voxels[at : at + TASK_VOXELS], *settings, at, flat[at : at + TASK_VOXELS]) for at in starts]
+        return [(run_photometric, part) for part in parts]
+    memory, origin, steps = _in_memory(volume)
+    parts = [(memory, origin, steps, volume.shape, *settings, at, flat[at : at + TASK_VOXELS]) for at in starts]
+    return [(run_photometric_box, part) for part in parts]
+
+
+def _in_memory(volume: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int, int]]:
+    """The stretch of memory that a view (D, H, W) lies in, where in it its first voxel is, and its steps in voxels."""
+    z, y, x = (stride // volume.itemsize for stride in volume.strides)
+    assert abs(x) == 1, f"neighbours along x lie {x} voxels apart"
+    upright = volume[tuple(slice(None, None, -1 if step < 0 else 1) for step in (z, y, x))]
+    reach = [(size - 1) * abs(step) for size, step in zip(volume.shape, (z, y, x), strict=True)]
+    memory = np.lib.stride_tricks.as_strided(upright, (sum(reach) + 1,), (volume.itemsize,), writeable=False)
+    origin = sum(far for far, step in zip(reach, (z, y, x), strict=True) if step < 0)
+    return memory, origin, (z, y, x)

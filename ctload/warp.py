@@ -18,8 +18,9 @@ def flip_slices(volume, flip_z, flip_y, flip_x, first, out):
             row = volume[source_z, height - 1 - y if flip_y else y]
             line = out[i, y]
             if flip_x:
+                last = np.uint64(width - 1)  # unsigned: a signed index may count from the end, and is no vector loop
                 for x in range(width):
-                    line[x] = row[width - 1 - x]
+                    line[x] = row[last - np.uint64(x)]
             else:
                 line[:] = row
 

@@ -33,8 +33,11 @@ class NumbaPipeline:
 
     def execute(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> np.ndarray:
         num_channels = self.spec.num_channels
-        sources = [np.ascontiguousarray(channel) for box in slot for channel in box[:num_channels]]
-        volumes = self._moved(sources, plan, num_channels)
+        sources = [channel for box in slot for channel in box[:num_channels]]
+        if plan.warp is None and plan.zoom is None and plan.blur_sigma is None and plan.coarse_shape is None:
+            # The pass reads mirrored and partial views where they lie.
+            return self._photometric.run(_mirrored(sources, plan, num_channels), plan, num_channels)
+        volumes = self._moved([np.ascontiguousarray(source) for source in sources], plan, num_channels)
         if plan.blur_sigma is not None:
             volumes = self._blurred(volumes, plan, num_channels)
         if plan.coarse_shape is not None:
@@ -44,13 +47,15 @@ class NumbaPipeline:
     def execute_labels(self, slot: Sequence[np.ndarray], plan: BatchPlan) -> np.ndarray:
         maps = [np.ascontiguousarray(array) for box in slot for array in box[self.spec.num_channels :]]
         shape = (plan.batch_size, self.spec.num_labels, *plan.crop_shape)
-        if plan.warp is None and plan.zoom is None:
-            return self._photometric.collect(self._flipped(maps, plan, self.spec.num_labels), shape)
         out, matrices = np.empty(shape, np.int16), box_matrices(plan)
+        is_warped = plan.warp is not None or plan.zoom is not None
         tasks: list[Task] = []
         for number, labels in enumerate(maps):
             study, at = divmod(number, self.spec.num_labels)
-            tasks += _slabs(warp_label_slices, (labels, matrices[study]), out[study, at])
+            if is_warped:
+                tasks += _slabs(warp_label_slices, (labels, matrices[study]), out[study, at])
+            else:
+                tasks += _slabs(flip_slices, (labels, *plan.flip[study].tolist()), out[study, at])
         self._photometric.spread(tasks)
         return out
 
@@ -122,6 +127,14 @@ class NumbaPipeline:
         if kept is None or kept.shape[1:] != shape[1:] or len(kept) < num:
             kept = self._buffers[name] = np.empty(shape, dtype)
         return kept[:num]
+
+
+def _mirrored(sources: list[np.ndarray], plan: BatchPlan, num_channels: int) -> list[np.ndarray]:
+    """Views of the sources, flipped as the plan says."""
+    return [
+        np.flip(source, np.flatnonzero(plan.flip[number // num_channels]).tolist())
+        for number, source in enumerate(sources)
+    ]
 
 
 def _slabs(kernel: Callable[..., Any], arguments: tuple, out: np.ndarray) -> list[Task]:

@@ -74,6 +74,21 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         np.testing.assert_array_equal(by_numba(slot, plan), by_numba(slot, plan, threads))
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("shape", [SHAPE, (3, 300, 401)])
+def test_mirrored_views_and_parts_of_larger_arrays_give_the_bits_of_their_copies(shape: tuple, dtype: type) -> None:
+    rng = np.random.default_rng(4)
+    plan = random_plan(rng, 1, shape, windows=2)
+    whole = random_slot(rng, 1, 1, tuple(size + 3 for size in shape))[0, 0].astype(dtype)
+    part = whole[1:-2, 3:, 2:-1]
+    for mirrored in np.ndindex(2, 2, 2):
+        view = np.flip(part, np.flatnonzero(mirrored).tolist())
+        got, expected = np.empty((2, 1, 2, *shape), np.float32)
+        photometric_batch([view], plan, got)
+        photometric_batch([np.ascontiguousarray(view)], plan, expected)
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_noise_differs_between_channels_windows_and_studies() -> None:
     rng = np.random.default_rng(0)
     plan = replace(plain_plan(2, SHAPE, windows=2), noise_sigma=np.full(2, 0.1, np.float32))
