@@ -15,11 +15,11 @@ from transformers import LongformerConfig, LongformerModel
 
 from benchmarks.gpu_case import Case, bfloat16, device
 from benchmarks.rivals import merlin_image_tower
-from ctclip.compilation import budgeted_backend
 from ctclip.config import PRESETS, ImageConfig
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.longformer import Longformer
 from ctclip.models.text import TextEncoder
+from ctclip.training.compilation import budgeted_backend
 from ctkernels import infonce
 
 FLOOR_RATE = 102.0  # studies/s of the image tower with batch norm in training mode
@@ -155,7 +155,8 @@ def text(is_tiny: bool) -> Iterator[Case]:
 def _text_step(batch: int, size: Sizes, is_ours: bool, is_compiled: bool) -> Callable[[], Any]:
     config = LongformerConfig(**size.text)
     encoder: nn.Module = Longformer(config) if is_ours else LongformerModel(config, add_pooling_layer=False)
-    encoder = encoder.to(device()).train()
+    nn.Module.to(encoder, device())
+    encoder.train()
     if is_compiled:
         encoder.compile(dynamic=False, backend=size.backend)
     ids = torch.randint(3, 90, (batch, size.tokens), device=device())

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.rows import append_rows, row_of
-from ctclip.checkpoint import latest_checkpoint, read_checkpoint
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.phantom import TABLE_NAME, make_phantom_cohort, read_phantom
 from ctclip.config import DataConfig, ImageConfig, ModelConfig, TextConfig, TrainConfig
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import DEMO_SECTIONS, Knobs
-from ctclip.training import train
+from ctclip.training.checkpoint import latest_checkpoint, read_checkpoint
+from ctclip.training.loop import train
 from ctload.packing import pack
 
 NUM_STUDIES = 64
@@ -50,7 +50,7 @@ def train_through_kills(
         RuntimeError: The run ended before it could be killed, or its last process failed.
     """
     context = multiprocessing.get_context("forkserver")  # torch is imported once, not once per process
-    context.set_forkserver_preload(["ctclip.training"])
+    context.set_forkserver_preload(["ctclip.training.loop"])
     moments = random.Random(seed)
     run = Path(config.out)
     found = []

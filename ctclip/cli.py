@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from ctclip import demo, doctor, scan_command, verbs
+from ctclip import demo, verbs
+from ctclip.scans import scan_command
 from ctclip.study import command as study_command
+from ctclip.training import doctor
 from ctload.errors import CtloadError
 
 VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {

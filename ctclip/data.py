@@ -16,14 +16,14 @@ from torch import Tensor
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
 from ctclip.config import DataConfig, TrainConfig
-from ctclip.distributed import World
 from ctclip.errors import CohortError, ConfigError
 from ctclip.models.text import TextTokenizer, Tokens
 from ctclip.objectives.facts import Facts
 from ctclip.objectives.parameters import Methods
 from ctclip.objectives.requirements import RunFacts, check_objectives, check_run
 from ctclip.study_rows import StudyRows, make_study_rows
-from ctclip.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
+from ctclip.texts.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
+from ctclip.training.distributed import World
 from ctload.batch import Batch
 from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
 from ctload.errors import SamplerError

@@ -15,16 +15,16 @@ import tyro
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.config import TrainConfig, preset
-from ctclip.demo_page import write_demo_page
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.errors import ConfigError
+from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.run_report import evaluate_run
+from ctclip.evaluation.score_text import format_report
+from ctclip.evaluation.scoring import embeddings_path
+from ctclip.pages.demo_page import write_demo_page
 from ctclip.phantom_store import PhantomOrder, ensure_phantoms, ensure_store
-from ctclip.prompts import default_prompts
-from ctclip.protocol import EvaluateOptions
-from ctclip.run_evaluation import evaluate_run
-from ctclip.score_text import format_report
-from ctclip.scoring import embeddings_path
-from ctclip.training import train
+from ctclip.texts.prompts import default_prompts
+from ctclip.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_demo(config: DemoConfig) -> Path:
     config.out.mkdir(parents=True, exist_ok=True)
     _refuse_other_demo(config)
     seconds: dict[str, float] = {}
-    order, store_path = _order(config), config.out / "store.zarr"
+    order = _order(config)
     cohort = _timed("phantoms", seconds, lambda: ensure_phantoms(order))
     store = _timed(
         "pack", seconds, lambda: ensure_store(order.folder, config.out / "store.zarr", workers=config.workers)

@@ -16,15 +16,15 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from ctclip.checkpoint import Checkpoint, load_model, read_checkpoint
 from ctclip.cohorts.cohort import Cohort
 from ctclip.config import DataConfig
 from ctclip.data import choose_pipeline, join_cohort, loader_device, still_crop, threads_per_rank, to_volume, windows
-from ctclip.distributed import choose_device
 from ctclip.errors import CheckpointError, EvaluationError
 from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.text import TextEncoder, TextTokenizer
 from ctclip.reports.sections import clean_text
+from ctclip.training.checkpoint import Checkpoint, load_model, read_checkpoint
+from ctclip.training.distributed import choose_device
 from ctload.durable import replace_file
 from ctload.loader import Loader
 from ctload.manifest import Studies

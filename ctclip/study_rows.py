@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.kept_sentences import KeptSentences, keep_sentences, read_text
 from ctclip.objectives.facts import Facts
 from ctclip.objectives.parameters import OffclipParameters
 from ctclip.objectives.requirements import UnitCounts
 from ctclip.reports.normality import ABNORMAL, NORMAL
 from ctclip.reports.sections import clean_text, split_sections
-from ctclip.text_access import TextAccess
-from ctclip.text_hash import hash_id, hash_text
-from ctclip.text_units import FULL, TextUnits
+from ctclip.texts.kept_sentences import KeptSentences, keep_sentences, read_text
+from ctclip.texts.text_access import TextAccess
+from ctclip.texts.text_hash import hash_id, hash_text
+from ctclip.texts.text_units import FULL, TextUnits
 from ctload.batch import Batch
 from ctload.manifest import Studies
 
@@ -82,7 +82,7 @@ def make_study_rows(
 
     Args:
         cohort: The training split; its patients and reports are read.
-        studies: Joined with the columns "abnormal:<unit>" of ctclip.text_units.
+        studies: Joined with the columns "abnormal:<unit>" of ctclip.texts.text_units.
         texts: Of the units that are trained on.
         parameters: pair_unit "study" takes the whole report's normality for every unit.
         is_filtered: Leave normal sentences out of abnormal texts.

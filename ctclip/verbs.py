@@ -5,25 +5,25 @@ import json
 from pathlib import Path
 
 from ctclip.cohorts.source import read_cohort
-from ctclip.compare import compare_scores, format_comparison
-from ctclip.comparison_page import write_comparison_page
-from ctclip.diagnostics import PARTS
 from ctclip.embed import embed_split, write_embeddings
-from ctclip.evaluation_page import evaluation_page_path
-from ctclip.exporting import export_run
+from ctclip.evaluation.compare import compare_scores, format_comparison
+from ctclip.evaluation.diagnostics import PARTS
+from ctclip.evaluation.pointing_game import MASK_KINDS, PointingOptions
+from ctclip.evaluation.protocol import THRESHOLD_SOURCES, EvaluateOptions
+from ctclip.evaluation.run_report import evaluate_run
+from ctclip.evaluation.score_text import format_report
+from ctclip.evaluation.scoring import embeddings_path, read_config, scores_path
+from ctclip.evaluation.thresholds import RULES
+from ctclip.evaluation.zeroshot import AGGREGATES, load_scores
+from ctclip.pages.comparison_page import write_comparison_page
+from ctclip.pages.evaluation_page import evaluation_page_path
 from ctclip.phantom.command import add_phantom_arguments, run_phantom
-from ctclip.pointing_game import MASK_KINDS, PointingOptions
-from ctclip.prompts import default_prompts, load_prompts
-from ctclip.protocol import THRESHOLD_SOURCES, EvaluateOptions
 from ctclip.reports.command import add_reports_arguments, run_reports
-from ctclip.run_evaluation import evaluate_run
-from ctclip.scan_command import add_scan_arguments, embed_scans
-from ctclip.score_text import format_report
-from ctclip.scoring import embeddings_path, read_config, scores_path
-from ctclip.thresholds import RULES
-from ctclip.train_words import config_of_words
-from ctclip.training import train as train_run
-from ctclip.zeroshot import AGGREGATES, load_scores
+from ctclip.scans.exporting import export_run
+from ctclip.scans.scan_command import add_scan_arguments, embed_scans
+from ctclip.texts.prompts import default_prompts, load_prompts
+from ctclip.training.loop import train as train_run
+from ctclip.training.words import config_of_words
 
 SPLITS = ("train", "val", "test")
 

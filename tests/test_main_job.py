@@ -17,7 +17,7 @@ import ctload.cli
 from ctclip.config import TrainConfig
 from ctclip.config_json import from_json
 from ctclip.embed import read_embeddings
-from ctclip.training import train
+from ctclip.training.loop import train
 from ctload.store import open_store
 from tests.shared_data import ct, labels, reports
 

@@ -26,7 +26,7 @@ def anatomy_numbers(labels_BDHW: Tensor, table: Tensor) -> Tensor:
 
     Args:
         labels_BDHW: A label map, whole numbers.
-        table: ctclip.anatomies.label_table; labels beyond it are of no anatomy.
+        table: ctclip.texts.anatomies.label_table; labels beyond it are of no anatomy.
     """
     labels = labels_BDHW.long()
     is_known = (labels >= 0) & (labels < len(table))

@@ -15,7 +15,6 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ctclip.checkpoint import Checkpoint, load_model, read_checkpoint
 from ctclip.config import TextConfig
 from ctclip.errors import CheckpointError, ConfigError
 from ctclip.models.inflated_resnet import InflatedResNet
@@ -32,6 +31,7 @@ from ctclip.models.merlin_checkpoint import (
 )
 from ctclip.models.text import is_longformer, unused_of_pretrained, write_text_folder
 from ctclip.models.weights_file import read_weights
+from ctclip.training.checkpoint import Checkpoint, load_model, read_checkpoint
 
 RANDOM, IMAGENET = "random", "imagenet"
 KEPT = "unused.safetensors"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ctclip.distributed import World, gather_rows
 from ctclip.models.features import Features
+from ctclip.training.distributed import World, gather_rows
 
 EMPTY = -1  # id of a queue's slot that holds no key; hashes of ids and texts are never negative
 
@@ -106,7 +106,7 @@ class Facts:
 def gather_facts(facts: Facts, world: World) -> Facts:
     """The ids, flags and `valid` of the global batch, in its order, on every rank.
 
-    Features, momentum and teacher are gathered by `ctclip.distributed`; here they stay as they are.
+    Features, momentum and teacher are gathered by `ctclip.training.distributed`; here they stay as they are.
     """
     if world.size == 1:
         return facts

@@ -8,7 +8,7 @@ METHODS.md beside the packages' README tells each method's story.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ctclip.text_augmentation import TextAugmentation
+from ctclip.texts.text_augmentation import TextAugmentation
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctclip.errors import ConfigError
-from ctclip.feature_queue import queue_length
-from ctclip.momentum import momentum_warning
 from ctclip.objectives.parameters import AnatomyParameters, Methods, ObjectiveName
+from ctclip.training.feature_queue import queue_length
+from ctclip.training.momentum import momentum_warning
 
 WITHIN, STUDIES, MOMENTUM = "the contrast within anatomies", "the contrast of studies", "the momentum term"
 

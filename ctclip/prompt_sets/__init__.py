@@ -1,1 +1,1 @@
-"""The project's own prompts, one JSON file per set of findings; ctclip.prompts reads them."""
+"""The project's own prompts, one JSON file per set of findings; ctclip.texts.prompts reads them."""

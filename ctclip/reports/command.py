@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ctclip.errors import ReportError
+from ctclip.evaluation.metrics import confusion, f1
 from ctclip.findings import CT_RATE_FINDINGS, MERLIN_FINDINGS
-from ctclip.metrics import confusion, f1
 from ctclip.reports.anatomy import route_report
 from ctclip.reports.findings import find_mentions, label_reports
 from ctclip.reports.normality import MIN_COVERAGE, coverage, report_normality, section_normality

@@ -16,18 +16,18 @@ import xxhash
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
 from ctclip.data import open_training_data
-from ctclip.distributed import choose_device
 from ctclip.embed import TextEmbedder, embed_split, write_embeddings
 from ctclip.errors import StudyError
-from ctclip.evaluation import report_scores
-from ctclip.prompts import default_prompts, load_prompts
-from ctclip.protocol import EvaluateOptions
-from ctclip.runlog import commit, machine_facts
-from ctclip.scoring import embeddings_path, score_split
+from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.report import report_scores
+from ctclip.evaluation.scoring import embeddings_path, score_split
+from ctclip.evaluation.zeroshot import ScoreTable, load_scores, save_scores
 from ctclip.study.exposure import count_exposure
 from ctclip.study.grid import Cell, StudyConfig
-from ctclip.training import train
-from ctclip.zeroshot import ScoreTable, load_scores, save_scores
+from ctclip.texts.prompts import default_prompts, load_prompts
+from ctclip.training.distributed import choose_device
+from ctclip.training.loop import train
+from ctclip.training.runlog import commit, machine_facts
 from ctload.durable import replace_file
 from ctload.lock import StoreLock
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ctclip.statistics import holm
+from ctclip.evaluation.statistics import holm
 
 POWER = 0.8
 _MAX_FLIPS = 14  # seeds up to which all sign flips are counted

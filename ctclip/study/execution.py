@@ -19,10 +19,10 @@ import torch
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.errors import StudyError
-from ctclip.runlog import read_metrics
 from ctclip.study.cell_run import cell_folder, read_result
 from ctclip.study.grid import Cell
-from ctclip.training import train
+from ctclip.training.loop import train
+from ctclip.training.runlog import read_metrics
 
 _POLL_S = 0.2
 

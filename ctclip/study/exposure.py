@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.data import TrainingData
-from ctclip.text_units import ABNORMAL
+from ctclip.texts.text_units import ABNORMAL
 from ctload.bound import BoundSampler
 
 

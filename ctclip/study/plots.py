@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ctclip.page import new_figure
-from ctclip.page_style import Ink
-from ctclip.plot_axes import NORMAL, SMALL, add_legend, forest, readable, small_multiples, style_axes
+from ctclip.evaluation.zeroshot import ScoreTable
+from ctclip.pages.page import new_figure
+from ctclip.pages.page_style import Ink
+from ctclip.pages.plot_axes import NORMAL, SMALL, add_legend, forest, readable, small_multiples, style_axes
 from ctclip.study.scaling import PowerLaw
-from ctclip.zeroshot import ScoreTable
 
 _BINS = 40
 

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from ctclip.config_json import to_json
-from ctclip.page import Block, Code, Facts, Heading, Notice, Picture, Table, Text, Tiles, write_page
+from ctclip.evaluation.zeroshot import ScoreTable
+from ctclip.pages.page import Block, Code, Facts, Heading, Notice, Picture, Table, Text, Tiles, write_page
 from ctclip.study.cell_run import read_result, read_tables
 from ctclip.study.grid import StudyConfig, cells_of
 from ctclip.study.plots import effect_forest, finding_heat_map, scaling_curve, seed_plot, similarity_histograms
 from ctclip.study.summary import PRIMARY
-from ctclip.zeroshot import ScoreTable
 
 TITLES = {"f1": "macro F1", "auroc": "macro AUROC", "f1_balanced": "macro F1, balanced protocol"}
 PHANTOM_STAMP = (

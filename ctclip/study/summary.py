@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ctclip.draws import draw_metrics, mean_over_findings
 from ctclip.errors import StudyError
-from ctclip.protocol import EvaluateOptions
-from ctclip.statistics import over_seeds
+from ctclip.evaluation.draws import draw_metrics, mean_over_findings
+from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.statistics import over_seeds
 from ctclip.study.arm import Arm
 from ctclip.study.cell_run import read_result, read_tables
 from ctclip.study.comparison import CLAIMS, comparisons_of, verdict

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from ctclip.distributed import World, gather_features, is_any, open_world
 from ctclip.models.features import Features
 from ctclip.objectives.clip import clip_loss
+from ctclip.training.distributed import World, gather_features, is_any, open_world
 
 NUM_GROUPS = 4  # groups that one rank opens at most
 
@@ -71,7 +71,7 @@ def model_gradients(world: World, folder: str, *, is_training: bool = False, **c
     from ctclip.data import TrainBatch
     from ctclip.models.dual import build_dual_encoder
     from ctclip.models.text import TextTokenizer
-    from ctclip.training_step import TrainingStep
+    from ctclip.training.step import TrainingStep
     from tests.ctclip.learnable import learnable_config
 
     config: TrainConfig = learnable_config(Path(folder), **changes)
@@ -104,7 +104,7 @@ def save_training_gradients(argument: tuple[str, list[dict[str, Any]]]) -> None:
 
 def train_on(argument: tuple) -> None:
     """A run, or the rest of one."""
-    from ctclip.training import train
+    from ctclip.training.loop import train
 
     config, cohort, stop_at = argument
     next_group()
@@ -113,8 +113,8 @@ def train_on(argument: tuple) -> None:
 
 def train_and_save(argument: tuple) -> None:
     """One step's gradients, then a whole run and the same run in two parts; saves the studies of every batch."""
-    from ctclip.loss_watch import LossWatch
-    from ctclip.training import train
+    from ctclip.training.loop import train
+    from ctclip.training.loss_watch import LossWatch
 
     config, cohort, parts, folder = argument
     rank = os.environ.get("RANK", "0")

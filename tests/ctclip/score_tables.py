@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctclip.cohorts.cohort import Cohort, make_cohort
-from ctclip.zeroshot import ScoreTable
+from ctclip.evaluation.zeroshot import ScoreTable
 
 FINDINGS = ("ascites", "fracture", "gallstones")
 

@@ -21,9 +21,9 @@ from ctclip.data import (
     to_train_batch,
     training_crop,
 )
-from ctclip.distributed import World
 from ctclip.errors import CohortError, ConfigError
 from ctclip.models.text import TextTokenizer, write_text_folder
+from ctclip.training.distributed import World
 from ctload.crop import CenterCrop, RandomCrop, WholeVolume
 from ctload.errors import SamplerError
 from ctload.testing import synthetic_store

@@ -10,7 +10,7 @@ import torch
 from ctclip.embed import Embeddings, TextEmbedder, embed_split, embed_studies, read_embeddings, write_embeddings
 from ctclip.errors import CheckpointError, CohortError, EvaluationError
 from ctclip.models.inflated_resnet import InflatedResNet
-from ctclip.training import train
+from ctclip.training.loop import train
 from tests.ctclip.learnable import learnable_config, write_learnable
 
 

@@ -12,9 +12,9 @@ from ctclip.cohorts.rad_chestct import read_rad_chestct
 from ctclip.cohorts.source import read_cohort
 from ctclip.cohorts.table import read_table, write_table
 from ctclip.errors import CohortError
+from ctclip.evaluation.zeroshot import score_cohort
 from ctclip.findings import CT_RATE_FINDINGS, MERLIN_FINDINGS
-from ctclip.prompts import default_prompts
-from ctclip.zeroshot import score_cohort
+from ctclip.texts.prompts import default_prompts
 from tests.ctclip.score_tables import embed_words
 from tests.shared_data import labels as shared_labels
 from tests.shared_data import reports as shared_reports

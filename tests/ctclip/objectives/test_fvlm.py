@@ -12,7 +12,7 @@ from ctclip.objectives.facts import Facts
 from ctclip.objectives.fvlm import fvlm_objective, local_loss, soft_share, used_rows
 from ctclip.objectives.grids import same_finding
 from ctclip.objectives.parameters import FvlmParameters, LocalParameters
-from ctclip.text_hash import hash_text
+from ctclip.texts.text_hash import hash_text
 from tests.ctclip.objectives.rows import features_of_logits, made_facts, random_features
 from tests.ctclip.objectives.test_offclip import LOGITS
 

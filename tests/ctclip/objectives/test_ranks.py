@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctclip.distributed import gather_features, gather_rows, open_world
-from ctclip.feature_queue import FeatureQueue
 from ctclip.objectives.cagcl import cagcl_objective
 from ctclip.objectives.facts import Facts, gather_facts
 from ctclip.objectives.fvlm import fvlm_objective
@@ -19,6 +17,8 @@ from ctclip.objectives.parameters import (
     MococlipParameters,
     OffclipParameters,
 )
+from ctclip.training.distributed import gather_features, gather_rows, open_world
+from ctclip.training.feature_queue import FeatureQueue
 from tests.ctclip.objectives.rows import learners, made_facts, random_features
 from tests.ctclip.ranks import next_group, run_ranks
 

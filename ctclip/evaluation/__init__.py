@@ -1,0 +1,1 @@
+"""Evaluation: from embeddings and prompts to scores with intervals."""

@@ -1,0 +1,1 @@
+"""Single scans: one file in, an embedding or a prediction out, without a store."""
