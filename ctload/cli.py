@@ -19,6 +19,9 @@ VERBS = {
     "merge": "the parts of a store into one",
     "drop": "studies out of a store",
     "info": "what a store holds",
+    "view": "three planes of a study as a PNG",
+    "plan": "what batches would read, without reading it",
+    "bench": "how fast batches come, and what they wait for",
     "verify": "every file of a store against what was written",
 }
 
