@@ -29,7 +29,7 @@ class PhantomOrder:
         folder: Of the cohort.
         num_train, num_val, num_test: Phantoms of each split.
         seed: Of all phantoms.
-        knobs: demo | realistic | null, or the demo's with a ratio that wins by construction: planted:75:25.
+        knobs: demo | study | realistic | null, or study's with a ratio that wins by construction: planted:75:25.
         workers: Processes.
     """
 
@@ -49,7 +49,7 @@ class PhantomOrder:
         """
         name, _, planted = self.knobs.partition(":")
         if name == "planted" and planted in PLANTED:
-            return Knobs.demo().changed(planted=planted)
+            return Knobs.study().changed(planted=planted)
         if name not in PRESETS or planted:
             raise ConfigError(
                 f"no phantom knobs {self.knobs!r}; there are {', '.join(PRESETS)} and planted:RATIO with a ratio of "
@@ -59,7 +59,7 @@ class PhantomOrder:
 
     def sections(self) -> tuple[str, ...]:
         """Sections worth a batch: those in which the cohort's findings are stated."""
-        return DEMO_SECTIONS if self.knobs.partition(":")[0] in ("demo", "planted") else SECTIONS
+        return SECTIONS if self.knobs in ("realistic", "null") else DEMO_SECTIONS
 
 
 def ensure_phantoms(order: PhantomOrder) -> Cohort:

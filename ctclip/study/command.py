@@ -98,7 +98,7 @@ def _grid(words: list[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="check the grid, print its cost and stop")
     parser.add_argument("--smoke", action="store_true", help="two seeds, a few steps: minutes, no verdict worth having")
     parser.add_argument("--phantoms", type=int, nargs=3, default=(1200, 150, 450), metavar=("TRAIN", "VAL", "TEST"))
-    parser.add_argument("--phantom-knobs", default="demo", help="demo | realistic | null | planted:75:25 ...")
+    parser.add_argument("--phantom-knobs", default="study", help="study | demo | realistic | null | planted:75:25 ...")
     args, rest = parser.parse_known_args(words)
     if args.smoke:
         args.seeds, args.phantoms, args.bootstraps = 2, (96, 32, 48), 200
