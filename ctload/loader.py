@@ -7,28 +7,23 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ctload.augment import Augment
 from ctload.batch import Batch
 from ctload.bound import BoundSampler
 from ctload.crop import Crop, WholeVolume
 from ctload.delivery import assemble_batch
-from ctload.drawing import draw_plan
 from ctload.elastic import BoundResumed, ListSampler, num_batches_of, resume_at, shift_in
 from ctload.errors import LoaderError
-from ctload.loader_options import check_arrays, check_options, check_ranks, converter, needs_of, num_cores
+from ctload.loader_options import check_arrays, check_options, check_ranks, converter
 from ctload.loader_state import FORMAT, check_state, fingerprints
 from ctload.manifest import Studies
-from ctload.pipeline.opening import open_pipeline
-from ctload.pipeline.spec import PipelineSpec, in_stored_units
+from ctload.order import BatchOrder, plan_at
 from ctload.plan import BatchPlan
 from ctload.prefetch import Executed, Prefetcher
 from ctload.quarantine import DamagedStudyWarning, Replaced, from_state, to_state
-from ctload.reading import BatchReader
 from ctload.sampler import Sampler
-from ctload.slots import SlotRing
 from ctload.stats import LoaderStats
+from ctload.supply import BatchSupply
 from ctload.window import HuWindow
 
 _BODY = HuWindow(-1000, 1000)
@@ -39,9 +34,10 @@ class Loader:
 
     `for batch in loader` gives the remaining batches of the current epoch; then the epoch advances. A batch counts as
     delivered when it is handed out, so a state saved in the loop body resumes with the next one. Leaving the loop
-    early is allowed: the next loop goes on with the batch after. Batches stay valid for as long as they are
-    referenced; afterwards their memory is used again. On a GPU, whoever reads a batch on a stream other than the
-    default one keeps it referenced until that stream is done with it.
+    early is allowed: the next loop goes on with the batch after. After a whole epoch the loader reads on, so that the
+    next one begins without a wait. Batches stay valid for as long as they are referenced; afterwards their memory is
+    used again. On a GPU, whoever reads a batch on a stream other than the default one keeps it referenced until that
+    stream is done with it.
 
     Args:
         studies: Rows of a store, as `open_store(path).studies` or `.where(...)` gives them.
@@ -63,8 +59,10 @@ class Loader:
         labels: Names of stored label maps that come with each batch, as `batch.labels[name]`.
         on_corrupt: "raise", or "replace": a damaged study gives way to the next member of its stratum, is recorded
             in the quarantine and warned of.
-        num_threads: CPU threads of the pipeline; None is one for each core that this process may use. With several
-            ranks on a machine give each its share, here and to open_store. It changes no bit.
+        num_threads: CPU threads of the pipeline; None is one for each core that this process may use, divided by
+            LOCAL_WORLD_SIZE where a launcher set it. It changes no bit. open_store has its own, for reading.
+        reads_past_epoch: Whether the first batches of the next epoch are made ready when one ends. They take the
+            memory of two batches; False suits a loader that is seldom iterated, as for validation.
         poison_slots: Overwrite slots when they are released. A debugging aid: what reads one too late shows.
 
     Raises:
@@ -98,9 +96,10 @@ class Loader:
         labels: Sequence[str] = (),
         on_corrupt: str = "raise",
         num_threads: int | None = None,
+        reads_past_epoch: bool = True,
         poison_slots: bool = False,
     ) -> None:
-        self._windows = (window,) if isinstance(window, HuWindow) else tuple(window)
+        windows = (window,) if isinstance(window, HuWindow) else tuple(window)
         check_options(
             prefetch=prefetch,
             num_views=num_views,
@@ -108,49 +107,35 @@ class Loader:
             num_threads=num_threads,
             channels=channels,
             labels=labels,
-            windows=self._windows,
+            windows=windows,
         )
         self._convert = converter(to, device)
-        self._studies = studies
         self._ids = studies.table["study"]
         self._affines = studies.affines
-        self._crop: Crop = WholeVolume() if crop is None else crop
-        self._augment = augment
-        self._num_views = num_views
-        self._labels = tuple(labels)
-        self._num_arrays = len(channels) + len(labels)
-        self._bound: BoundSampler = sampler.bind(studies)
-        self._rank, self._world_size = rank, world_size
-        self._crop.check(studies)
+        crop = WholeVolume() if crop is None else crop
+        bound = sampler.bind(studies)
+        crop.check(studies)
         check_arrays(studies, channels, labels)
-        check_ranks(self._bound, rank, world_size)
-        self._reader = BatchReader(
-            studies, channels=channels, labels=labels, bound=self._bound, crop=self._crop, on_corrupt=on_corrupt
-        )
-        max_batch = self._bound.batch_size // world_size
-        spec = PipelineSpec(
-            max_batch=max_batch,
-            num_channels=len(channels),
-            num_windows=len(self._windows),
-            num_labels=len(labels),
-            num_threads=num_threads or num_cores(),
-            **needs_of(studies, augment or Augment(), self._crop),
-        )
-        self._pipeline = open_pipeline(pipeline, device, spec)
-        self._scales = np.stack([studies.column("scale"), studies.column("offset")], axis=1)
-        self._ring = SlotRing(
-            self._pipeline.allocate,
-            num_slots=prefetch + 1,
-            max_batch=max_batch,
-            num_voxels=self._num_arrays * int(np.prod(self._crop.max_read(studies, num_views))),
-            poison=poison_slots,
+        check_ranks(bound, rank, world_size)
+        self._order = BatchOrder(bound, studies, crop, windows, augment, num_views, rank, world_size)
+        self._labels = tuple(labels)
+        self._supply = BatchSupply(
+            self._order,
+            channels=channels,
+            labels=labels,
+            on_corrupt=on_corrupt,
+            pipeline=pipeline,
+            device=device,
+            prefetch=prefetch,
+            num_threads=num_threads,
+            poison_slots=poison_slots,
         )
         self._fingerprints = fingerprints(
             studies=studies,
-            bound=self._bound,
+            bound=bound,
             sampler=sampler,
-            crop=self._crop,
-            windows=self._windows,
+            crop=crop,
+            windows=windows,
             augment=augment,
             channels=channels,
             labels=labels,
@@ -159,7 +144,8 @@ class Loader:
         self._epoch, self._step = 0, 0
         self._quarantine: list[Replaced] = []
         self._stats = LoaderStats()
-        self._active: Prefetcher | None = None
+        self._reads_past_epoch = reads_past_epoch
+        self._is_iterating = False
         self._is_closed = False
 
     @property
@@ -177,22 +163,16 @@ class Loader:
         """Batches per epoch; the epoch in which a run went on with another batch size may have another number."""
         return self._bound.num_batches
 
+    @property
+    def _bound(self) -> BoundSampler:
+        return self._order.bound
+
     def __len__(self) -> int:
         return self.num_batches
 
     def plan(self, epoch: int, step: int) -> BatchPlan:
         """The plan of this rank's batch at (epoch, step), drawn without reading a voxel."""
-        whole = draw_plan(
-            self._bound,
-            self._studies,
-            self._crop,
-            self._windows,
-            self._augment,
-            epoch=epoch,
-            step=step,
-            num_views=self._num_views,
-        )
-        return whole.rank_slice(self._rank, self._world_size)
+        return plan_at(self._order, epoch, step)
 
     def __iter__(self) -> Iterator[Batch]:
         """The remaining batches of the current epoch.
@@ -239,8 +219,9 @@ class Loader:
             bound, step = resume_at(bound, epoch, step * int(state["batch_size"]) + int(state["shift"]))
         if step >= num_batches_of(bound, epoch):  # another batch size, or a mismatch that made the epoch shorter
             epoch, step = epoch + 1, 0
-        check_ranks(bound, self._rank, self._world_size, epoch)
-        self._bound = self._reader.bound = bound
+        check_ranks(bound, self._order.rank, self._order.world_size, epoch)
+        self._supply.stop()
+        self._order = self._order.with_bound(bound)
         self._epoch, self._step = epoch, step
         self._quarantine = from_state(state["quarantine"])
 
@@ -254,9 +235,7 @@ class Loader:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._active is not None:
-            self._active.close()
-        self._pipeline.close()
+        self._supply.close()
 
     def __enter__(self) -> "Loader":
         return self
@@ -266,22 +245,22 @@ class Loader:
 
     def _batches(self) -> Iterator[Batch]:
         self._check_idle("iterate")
-        epoch, steps = self._epoch, range(self._step, num_batches_of(self._bound, self._epoch))
-        self._reader.quarantine = {record.study for record in self._quarantine}
-        self._active = Prefetcher(
-            (self.plan(epoch, step) for step in steps),
-            reader=self._reader,
-            ring=self._ring,
-            num_arrays=self._num_arrays,
-            pipeline=self._pipeline,
-            to_stored=lambda plan: in_stored_units(plan, self._scales[plan.rows]),
-        )
+        self._is_iterating = True
+        num_left = num_batches_of(self._bound, self._epoch) - self._step
+        is_finished = False
         try:
-            for _ in steps:
-                yield self._deliver(self._next_executed(self._active))
+            quarantine = {record.study for record in self._quarantine}
+            limit = None if self._reads_past_epoch else num_left
+            prefetcher = self._supply.batches(
+                self._order, self._epoch, self._step, quarantine=quarantine, num_batches=limit
+            )
+            for _ in range(num_left):
+                yield self._deliver(self._next_executed(prefetcher))
+            is_finished = True
         finally:
-            self._active.close()
-            self._active = None
+            self._is_iterating = False
+            if not (is_finished and self._reads_past_epoch):
+                self._supply.stop()
 
     def _next_executed(self, prefetcher: Prefetcher) -> Executed:
         started = time.perf_counter()
@@ -314,7 +293,7 @@ class Loader:
     def _check_idle(self, verb: str) -> None:
         if self._is_closed:
             raise LoaderError(f"cannot {verb}: this loader is closed; make a new one and load the state into it")
-        if self._active is not None:
+        if self._is_iterating:
             raise LoaderError(
                 f"cannot {verb}: an iterator over this loader is not finished; leave its loop, call its close(), or "
                 "make a second Loader (two iterators over one would each get a part of the batches)"

@@ -1,6 +1,5 @@
 """Checks of a loader's options at its door, and what follows from them. Each refusal names the way out."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,11 +15,6 @@ from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.manifest import Studies
 from ctload.pipeline.opening import device_id_of
 from ctload.window import HuWindow
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_options(
@@ -49,7 +43,9 @@ def check_options(
     if on_corrupt not in ("raise", "replace"):
         raise LoaderError(f"on_corrupt is 'raise' or 'replace', got {on_corrupt!r}")
     if num_threads is not None and num_threads < 1:
-        raise LoaderError(f"num_threads must be at least 1, or None for one per core, got {num_threads}")
+        raise LoaderError(
+            f"num_threads must be at least 1, or None for this process's share of the cores, got {num_threads}"
+        )
     if isinstance(channels, str) or not channels:
         raise LoaderError(f"channels is a sequence of array names such as ('0', '1'), got {channels!r}")
     if isinstance(labels, str) or len(set(labels)) != len(labels):

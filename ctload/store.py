@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctload import forkguard, layout
+from ctload.cores import thread_share
 from ctload.errors import CtloadError, ManifestError
 from ctload.geometry import Box
 from ctload.header import StoreHeader, read_header
@@ -27,8 +28,8 @@ def open_store(path: str | Path, *, num_threads: int | None = None) -> "Store":
 
     Args:
         path: Its folder.
-        num_threads: Limit for decoding and for file access; None means all cores. With several ranks on one
-            machine give each its share.
+        num_threads: Limit for decoding and for file access; None is one for each core that this process may use,
+            divided by LOCAL_WORLD_SIZE where a launcher set it.
 
     Raises:
         StoreFormatError: No store, one of a newer format version, or one whose first pack did not end.
@@ -64,7 +65,7 @@ class Store:
         self.preset: dict[str, Any] = header.preset
         self.studies = Studies(table.combine_chunks(), self)
         self._num_threads = num_threads
-        self._context = reader_context(num_threads)
+        self._context = reader_context(num_threads or thread_share())
         self._open = lru_cache(_MAX_OPEN)(self._open_array)
 
     def __len__(self) -> int:

@@ -63,11 +63,13 @@ class ShuffledTwin:
 
 @dataclass(frozen=True)
 class BoundTwin:
-    """A twin that has met its studies. `kept` holds the one span drawn last; a draw does not depend on it."""
+    """A twin that has met its studies. `kept` holds the two spans drawn last, because a loader reads ahead into the
+    next while it may need the one before; a draw does not depend on it.
+    """
 
     arm: BoundStrata
     span_epochs: int
-    kept: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+    kept: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def batch_size(self) -> int:
@@ -88,10 +90,11 @@ class BoundTwin:
     def draw(self, epoch: int, step: int) -> Draw:
         check_step(epoch, step, self.num_batches)
         span, epoch_of_span = divmod(epoch, self.span_epochs)
-        number, batches = self.kept.get("span", (-1, np.empty(0)))
-        if number != span:
-            batches = self._draw_span(span)
-            self.kept["span"] = (span, batches)
+        batches = self.kept.get(span)
+        if batches is None:
+            batches = self.kept[span] = self._draw_span(span)
+            for old in [number for number in list(self.kept) if abs(number - span) > 1]:
+                self.kept.pop(old, None)
         rows = batches[epoch_of_span * self.num_batches + step]
         return Draw(rows.copy(), self.arm.unit_step(epoch, step).unit)
 

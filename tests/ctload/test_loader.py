@@ -1,5 +1,6 @@
 """Loader: what it delivers, to whom, in which order, and how it refuses."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from ctload.crop import CenterCrop, Crop, RandomCrop
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.geometry import Box
 from ctload.loader import Loader
-from ctload.pipeline.reference import open_reference
+from ctload.pipeline.reference import ReferencePipeline, open_reference
 from ctload.pipeline.spec import PipelineSpec
 from ctload.plan import BatchPlan
 from ctload.preset import Preset
@@ -297,18 +298,84 @@ def test_closing_inside_the_loop_never_looks_like_the_end_of_the_epoch(store: St
     assert len(seen) == 1
 
 
-def test_no_thread_is_left_after_close_or_a_finished_epoch(store: Store) -> None:
+def test_no_thread_is_left_after_close_or_a_loop_that_was_left(store: Store) -> None:
     before = threading.active_count()
     loader = make(store)
-    list(loader)
-    assert threading.active_count() == before
     next(iter(loader))
     assert threading.active_count() == before  # the iterator is gone, and its thread with it
+    list(loader)
+    assert threading.active_count() > before  # the next epoch is being read
+    loader.load_state_dict(loader.state_dict())
+    assert threading.active_count() == before
     unfinished = iter(loader)
     next(unfinished)
     assert threading.active_count() > before
     loader.close()
     assert threading.active_count() == before
+
+
+def test_a_loader_that_was_dropped_between_epochs_leaves_no_thread(store: Store) -> None:
+    before = threading.active_count()
+    loader = make(store)
+    list(loader)
+    del loader
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_a_loader_that_does_not_read_past_its_epoch_ends_its_thread_with_it(store: Store) -> None:
+    before = threading.active_count()
+    with make(store, reads_past_epoch=False) as loader:
+        first = [batch_digest(batch) for batch in loader]
+        assert threading.active_count() == before
+        second = [batch_digest(batch) for batch in loader]
+    with make(store) as loader:
+        assert first + second == [batch_digest(batch) for _ in range(2) for batch in loader]
+
+
+def test_the_first_batch_of_the_next_epoch_is_ready_before_it_is_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: list[tuple[int, int]] = []
+    is_ready = threading.Event()
+    execute = ReferencePipeline.execute
+
+    def counting(self: ReferencePipeline, slot: Any, plan: BatchPlan) -> np.ndarray:
+        executed.append((plan.epoch, plan.step))
+        if (plan.epoch, plan.step) == (1, 1):
+            is_ready.set()  # one thread executes, so the batch before is finished
+        return execute(self, slot, plan)
+
+    monkeypatch.setattr(ReferencePipeline, "execute", counting)
+    with make(store, pipeline="reference") as loader:
+        list(loader)
+        state = loader.state_dict()
+        assert is_ready.wait(30)
+        assert (state["epoch"], state["step"]) == (1, 0)  # what is delivered counts, not what is ready
+        assert loader.state_dict() == state
+        assert loader.stats().num_batches == 3
+        batch = next(iter(loader))
+        assert (batch.plan.epoch, batch.plan.step) == (1, 0)
+    assert executed[:5] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]  # each once
+
+
+def test_an_error_in_the_next_epoch_waits_until_that_epoch_is_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = ReferencePipeline.execute
+
+    def failing(self: ReferencePipeline, slot: Any, plan: BatchPlan) -> np.ndarray:
+        if plan.epoch == 1:
+            raise ZeroDivisionError("epoch 1")
+        return execute(self, slot, plan)
+
+    monkeypatch.setattr(ReferencePipeline, "execute", failing)
+    with make(store, pipeline="reference") as loader:
+        assert len(list(loader)) == 3
+        for _ in range(2):  # and comes again, as the position has not moved
+            with pytest.raises(ZeroDivisionError, match="epoch 1"):
+                next(iter(loader))
+        assert (loader.epoch, loader.step) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -455,6 +522,6 @@ def test_one_epoch_by_rank_reads_each_study_once(store: Store, monkeypatch: pyte
         Store, "start_read", lambda self, row, *a, **k: (read.append(row), start_read(self, row, *a, **k))[1]
     )
     for rank in range(2):
-        with make(store, rank=rank, world_size=2) as loader:
+        with make(store, rank=rank, world_size=2, reads_past_epoch=False) as loader:
             list(loader)
     assert sorted(read) == list(range(12))
