@@ -1,66 +1,146 @@
-"""Loading: studies per second from prepared data to float32 in [0, 1], this project and others, in one run.
+"""Loading: from prepared data to float32 in [0, 1], this project and others, in one run.
 
-Two works on the same real CT, every study once per round: whole volumes on the Merlin grid, and random 40x96x96 crops
-of native volumes; both with random flips along three axes and one HU window. Everybody starts from data prepared once:
-ours from a packed store with checksums, MONAI from its caches (tensors already windowed, which spares it work), the
-floor from memory-mapped int16 .npy files through our own photometric pass, without checksums, flips or drawing.
-Caches are warm. MONAI runs with and without worker processes; the better of the two is its row in a table, both stand
-in the CSV. Rows say what was measured here, in studies per second and as ratios of the same round.
+Two works on the same real CT: whole volumes on the Merlin grid, and random 40x96x96 crops
+of native volumes; both with random flips along three axes and one HU window. Everybody starts from data prepared once
+and from warm caches: ours from a packed store with checksums, others from what suits them best (see rivals_*.py).
+What can run with worker processes runs with none and with two. Raw .nii.gz, read anew each epoch, is a row of its own
+with the epoch from which packing pays. A round is several passes in one iterator, so that nobody's start counts much;
+what our loader read ahead while others were timed is consumed before its clock starts. Rates, CPU time and ratios are
+of the same rounds; peak memory is of a process for each provider alone.
+
+`python -m benchmarks.loading PROVIDER WORK STORE SCRATCH` is that process.
 """
 
 import functools
 import itertools
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from monai.data.dataloader import DataLoader
-from monai.data.dataset import CacheDataset, PersistentDataset
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.array import RandSpatialCrop
-from monai.transforms.spatial.array import RandFlip
-from monai.transforms.transform import Transform
 
 import ctload
-from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
-from ctload.photometric import run_photometric
+from benchmarks import rivals_loading as rivals
+from benchmarks.rivals_loading import BATCH, Epoch, Work
+from benchmarks.rows import Row, alternate, append_rows, paired_ratios, row_of
+from benchmarks.usage import PeakMemory, cpu_seconds, memory_mib
 
 COPIES = 4  # each real study is packed this often, so that a round is long enough to time
 CROP = (40, 96, 96)
-WINDOW = ctload.HuWindow(-1000, 1000)
-
-
-class ReadStored(Transform):
-    """A study of the store as a float32 (1, D, H, W) tensor in [0, 1]: MONAI's prepared data, made once."""
-
-    def __init__(self, store: Path) -> None:
-        self.store = store
-
-    def __call__(self, study: str) -> torch.Tensor:
-        voxels = ctload.open_store(self.store).read(study)
-        return torch.from_numpy((voxels.astype(np.float32) + 1000).clip(0, 2000) / 2000)[None]
+OURS = "ctload numba"  # what pipeline="auto" is on the CPU
+RAW = "raw .nii.gz each epoch"
+WINDOW = ctload.HuWindow(rivals.LOW, rivals.HIGH)
+WORKS = {
+    "merlin": ("store -> whole 160x224x224, flips, window", None, 2),
+    "native": ("store -> random 40x96x96 of native, flips, window", CROP, 8),
+}
 
 
 def run(data: Path, scratch: Path, num_rounds: int) -> None:
     """Pack what is below `data`, time both works and append the rows."""
     sources = sorted([*data.rglob("*.nii.gz"), *data.rglob("*.zip")])
-    for preset, crop, work in (
-        ("merlin", ctload.WholeVolume(), "store -> whole 160x224x224, flips, window"),
-        ("native", ctload.RandomCrop(CROP), "store -> random 40x96x96 of native, flips, window"),
-    ):
-        store = _packed(sources, scratch / f"{preset}.zarr", preset)
-        candidates = dict(_ours(store, crop))
-        candidates |= dict(_monai(store, scratch, crop))
-        candidates["npy mmap, no checksum, no flips"] = _floor(store, scratch, crop)
-        values = alternate(candidates, num_rounds=num_rounds)
-        _write(work, store, values)
+    for preset in WORKS:
+        store = scratch / f"{preset}.zarr"
+        _pack(sources, store, preset)
+        run_work(work_on(preset, store, scratch), num_rounds)
 
 
-def _packed(sources: list[Path], out: Path, preset: str) -> Path:
+def work_on(preset: str, store: Path, scratch: Path) -> Work:
+    name, crop, repeats = WORKS[preset]
+    return Work(name, store, crop, scratch, repeats)
+
+
+def run_work(work: Work, num_rounds: int) -> None:
+    """Time one work and append its rows."""
+    epochs, timed = {}, {}
+    for name, make in providers(work).items():
+        try:
+            epochs[name] = make()
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        timed[name] = Timed(epochs[name], has_read_ahead=name.startswith("ctload"))
+    rates = alternate(timed, num_rounds=num_rounds)
+    config = _config(work)
+    rows = [row_of(work.name, name, config, "rate", "studies/s", values) for name, values in rates.items()]
+    for name, one in timed.items():
+        rows.append(row_of(work.name, name, config, "cpu", "ms/study", one.cpu_ms[1:]))
+    for name, values in rates.items():
+        if name != OURS:
+            ratios = paired_ratios(rates[OURS], values)
+            rows.append(row_of(work.name, f"{OURS} / {name}", config, "ratio", "x", ratios))
+    append_rows("loading", [*rows, *_break_even(work, rates, config)])
+    append_rows("loading", _peaks(work, list(rates), config))
+
+
+class Timed:
+    """One round per call, timed: studies per second leave, CPU time is kept.
+
+    Args:
+        epoch: The round.
+        has_read_ahead: Whether it went on reading after its last one; one is then consumed before the clock starts.
+    """
+
+    def __init__(self, epoch: Epoch, *, has_read_ahead: bool) -> None:
+        self._epoch, self._has_read_ahead = epoch, has_read_ahead
+        self.cpu_ms: list[float] = []
+
+    def __call__(self) -> float:
+        if self._has_read_ahead:
+            self._epoch()
+        cpu, started = cpu_seconds(), time.perf_counter()
+        number = self._epoch()
+        wall_s = time.perf_counter() - started
+        self.cpu_ms.append(1e3 * (cpu_seconds() - cpu) / number)
+        return number / wall_s
+
+
+def providers(work: Work) -> dict[str, Callable[[], Epoch]]:
+    """Everybody by name; each is made when it is called."""
+    made: dict[str, Callable[[], Epoch]] = {
+        f"ctload {pipeline}": functools.partial(_ours, work, pipeline) for pipeline in ("numba", "dali", "reference")
+    }
+    made["tensorstore + torch, no DALI"] = functools.partial(rivals.tensorstore_torch, work)
+    for workers in (0, 2):
+        at = f"workers={workers}"
+        for cache in ("CacheDataset", "PersistentDataset"):
+            made[f"monai {cache} {at}"] = functools.partial(_monai, work, workers, cache)
+        made[f"torchio {at}"] = functools.partial(_torchio, work, workers)
+        made[f"nnU-Net blosc2 files {at}"] = functools.partial(rivals.blosc2, work, workers)
+        made[f"zarr-python {at}"] = functools.partial(rivals.zarr_python, work, workers)
+        made[f"torch DataLoader .npy {at}"] = functools.partial(rivals.npy, work, workers)
+    made[RAW] = functools.partial(rivals.nifti_gz, work, 2)
+    made["npy mmap, no checksum, no flips"] = functools.partial(rivals.mmap_floor, work)
+    return made
+
+
+def _ours(work: Work, pipeline: str) -> Epoch:
+    loader = ctload.Loader(
+        ctload.open_store(work.store).studies,
+        sampler=ctload.ShuffleSampler(batch_size=BATCH, seed=0),
+        crop=ctload.WholeVolume() if work.crop is None else ctload.RandomCrop(work.crop),
+        window=WINDOW,
+        augment=ctload.Augment(flip=(0.5, 0.5, 0.5)),
+        pipeline=pipeline,
+        to="torch",
+    )
+    return lambda: sum(len(batch.study) for _ in range(work.repeats) for batch in loader)
+
+
+def _monai(work: Work, workers: int, cache: str) -> Epoch:
+    from benchmarks.rivals_monai import monai
+
+    return monai(work, workers, cache=cache)
+
+
+def _torchio(work: Work, workers: int) -> Epoch:
+    from benchmarks.rivals_torchio import torchio_epochs
+
+    return torchio_epochs(work, workers)
+
+
+def _pack(sources: list[Path], out: Path, preset: str) -> None:
     """A store of COPIES of every source that can be packed; which ones could not is printed."""
     table = out.with_suffix(".csv")
     lines = [
@@ -69,92 +149,55 @@ def _packed(sources: list[Path], out: Path, preset: str) -> Path:
     ]
     table.write_text("\n".join(["study,path", *lines]) + "\n")
     report = ctload.pack([table], out, preset=preset, workers=2, progress=False)
-    print(report)
-    return out
+    for refused in report.refused:
+        print(refused)
 
 
-def _ours(store: Path, crop: Any) -> Iterator[tuple[str, Callable[[], float]]]:
-    studies = ctload.open_store(store).studies
-    for pipeline in ("numba", "dali", "reference"):
-        loader = ctload.Loader(
-            studies,
-            sampler=ctload.ShuffleSampler(batch_size=4, seed=0),
-            crop=crop,
-            window=WINDOW,
-            augment=ctload.Augment(flip=(0.5, 0.5, 0.5)),
-            pipeline=pipeline,
-            to="torch",
-        )
-        yield f"ctload {pipeline}", functools.partial(_rate, loader, lambda batch: len(batch.study))
-
-
-def _monai(store: Path, scratch: Path, crop: Any) -> Iterator[tuple[str, Callable[[], float]]]:
-    """MONAI's two caches, in process and with two worker processes that live on over the rounds."""
-    ids = ctload.open_store(store).studies.ids
-    random: list[Transform] = [RandFlip(prob=0.5, spatial_axis=axis) for axis in range(3)]
-    if not isinstance(crop, ctload.WholeVolume):
-        random.insert(0, RandSpatialCrop(CROP, random_size=False))
-    chain = Compose([ReadStored(store), *random])
-    datasets = {
-        "monai CacheDataset": CacheDataset(ids, chain, progress=False, copy_cache=False),
-        "monai PersistentDataset": PersistentDataset(ids, chain, cache_dir=scratch / f"{store.stem}.monai"),
-    }
-    for (name, dataset), workers in itertools.product(datasets.items(), (0, 2)):
-        loader = DataLoader(
-            dataset,
-            batch_size=4,
-            shuffle=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            multiprocessing_context="spawn" if workers else None,
-        )
-        yield f"{name} workers={workers}", functools.partial(_rate, loader, len)
-
-
-def _floor(store: Path, scratch: Path, crop: Any) -> Callable[[], float]:
-    """Memory-mapped int16 files, one fused pass to float32, on one thread: what a loader is held against."""
-    opened = ctload.open_store(store)
-    folder = scratch / f"{store.stem}.npy"
-    folder.mkdir(exist_ok=True)
-    files = []
-    for study in opened.studies.ids:
-        np.save(folder / f"{study}.npy", opened.read(study))
-        files.append(folder / f"{study}.npy")
-
-    def one_round() -> float:
-        started = time.perf_counter()
-        rng = np.random.default_rng(0)
-        for path in files:
-            voxels = np.load(path, mmap_mode="r")
-            if not isinstance(crop, ctload.WholeVolume):
-                start = [int(rng.integers(0, max(n - c, 0) + 1)) for n, c in zip(voxels.shape, CROP, strict=True)]
-                voxels = voxels[tuple(slice(s, s + c) for s, c in zip(start, CROP, strict=True))]
-            flat = np.ascontiguousarray(voxels).reshape(-1)
-            one, zero = np.float32(1), np.float32(0)
-            out = np.empty(flat.size, np.float32)
-            low, high = np.float32(WINDOW.low), np.float32(WINDOW.high)
-            run_photometric(flat, low, high, zero, one, one, zero, np.uint64(0), 0, 0, out)
-        return len(files) / (time.perf_counter() - started)
-
-    return one_round
-
-
-def _rate(loader: Any, count: Callable[[Any], int]) -> float:
-    """Studies per second over one epoch."""
+def _break_even(work: Work, rates: dict[str, list[float]], config: str) -> list[Row]:
+    """From which epoch on packing the .nii.gz files and reading the store takes less time than reading them anew."""
+    if RAW not in rates:
+        return []
+    files = sorted(work.folder("nii.gz").glob("*.nii.gz"))
+    out = work.scratch / f"{work.store.stem}.again-{time.time_ns()}.zarr"
     started = time.perf_counter()
-    num_studies = sum(count(batch) for batch in loader)
-    return num_studies / (time.perf_counter() - started)
-
-
-def _write(work: str, store: Path, values: dict[str, list[float]]) -> None:
-    config = (
-        f"studies={len(ctload.open_store(store))} batch=4 cores=2 torch={version('torch')} monai={version('monai')}"
-    )
-    rows = [row_of(work, name, config, "rate", "studies/s", rates) for name, rates in values.items()]
-    ours = values["ctload numba"]  # what pipeline="auto" is on the CPU
-    rows += [
-        row_of(work, f"ctload numba / {name}", config, "ratio", "x", paired_ratios(ours, rates))
-        for name, rates in values.items()
-        if name != "ctload numba"
+    ctload.pack(files, out, preset="native", workers=2, progress=False)
+    pack_s = (time.perf_counter() - started) / len(files)
+    epochs = [pack_s / (1 / raw - 1 / ours) for raw, ours in zip(rates[RAW], rates[OURS], strict=True)]
+    return [
+        row_of(work.name, "ctload pack, 2 workers", config, "ingest", "s/study", [pack_s]),
+        row_of(work.name, f"{OURS} against {RAW}", config, "break-even", "epochs", epochs),
     ]
-    append_rows("loading", rows)
+
+
+def _peaks(work: Work, names: list[str], config: str) -> list[Row]:
+    """Peak memory of each provider, beyond what its process held before it was made."""
+    rows = []
+    for name in names:
+        command = [sys.executable, "-m", "benchmarks.loading", name, work.store.stem, work.store, work.scratch]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        rows.append(row_of(work.name, name, config, "peak memory", "MiB", [float(done.stdout.split()[-1])]))
+    return rows
+
+
+def _config(work: Work) -> str:
+    found = [f"studies={len(work.ids)} batch={BATCH} cores=2 machine=shared"]
+    for package in ("torch", "monai", "torchio", "nnunetv2", "blosc2", "zarr", "tensorstore", "SimpleITK"):
+        try:
+            found.append(f"{package}={version(package)}")
+        except PackageNotFoundError:
+            continue
+    return " ".join(found)
+
+
+def main() -> None:
+    provider, work, store, scratch = sys.argv[1:]
+    before = memory_mib()
+    with PeakMemory() as peak:
+        epoch = providers(work_on(work, Path(store), Path(scratch)))[provider]()
+        for _ in range(2):
+            epoch()
+    print(peak.mib - before)
+
+
+if __name__ == "__main__":
+    main()
