@@ -16,7 +16,7 @@ from ctclip.data import open_training_data
 from ctclip.errors import StudyError
 from ctclip.study.arm import Arm, arms_of
 from ctclip.study.cell_run import cell_folder, read_result, run_cell
-from ctclip.study.command import write_tables
+from ctclip.study.command import pilot_text, write_tables
 from ctclip.study.execution import batch_commands, cell_command, estimate_cost, run_cells
 from ctclip.study.exposure import count_exposure
 from ctclip.study.grid import cells_of, write_study
@@ -186,6 +186,14 @@ def test_the_command_goes_from_a_cohort_to_the_page_and_twice_to_the_same_table(
     assert main(words) == 0
     assert (tmp_path / "s" / "cells.csv").read_text() == first
     assert main(["study", "page", "--out", str(tmp_path / "s")]) == 0
+
+
+def test_the_pilot_says_what_the_grid_could_find(finished):
+    study, out, summary = finished
+    smallest = summary["detectable_from_pilot"]["f1"]
+    assert f"a difference of {smallest:.3f} in macro F1" in pilot_text(study, out)
+    alone = replace(study, seeds=(0,))
+    assert "one seed alone" in pilot_text(alone, out)
 
 
 def test_failed_cells_are_named_with_what_they_said_and_the_others_are_done(finished, tmp_path):
