@@ -26,6 +26,9 @@ class ImageConfig:
     stem_planes: int = 0
     """Input planes of the stem's kernel that are summed for a one-channel volume, as Merlin's 3. 0: one plane per
     channel of the volume."""
+    norm: Literal["torch", "fused"] = "torch"
+    """Batch norm: torch's, or with its ReLU and addition in one kernel of ctkernels on a GPU, whose gain is not
+    measured yet. The weights fit both."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,14 @@ class DataConfig:
     drawn from the run's seed. The vocabulary of a text tower without a name is that of the whole."""
     fractions: tuple[float, ...] = (0.2, 0.4)
     """Shares that nest: a smaller one lies inside every larger one, and `fraction` among them."""
-    pipeline: Literal["auto", "dali", "reference"] = "auto"
-    """What executes the plans. auto: DALI where it is installed, else the NumPy reference, with a warning."""
+    pipeline: Literal["auto", "numba", "dali", "reference"] = "auto"
+    """What executes the plans. auto: numba on the CPU, NVIDIA DALI on a GPU. dali also runs on the CPU; reference is
+    the same in plain NumPy, slow."""
     prefetch: int = 2
     """Batches decoded ahead."""
+    on_corrupt: Literal["raise", "replace"] = "raise"
+    """What to do with a study whose bytes in the store are damaged: stop, naming it; or take the next study of its
+    stratum, warn, and write it to RUN/quarantine.json."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,15 @@ class TrainConfig:
     phantom:DIR, merlin:DIR, ct-rate:DIR or rad-chestct:DIR."""
     store: str = ""
     """Store that `ctload pack` made of the cohort's volumes."""
+    findings: tuple[str, ...] = ()
+    """Only for table: its label columns. Empty: those that bear the name of a finding this program knows."""
     out: str = "runs/train"
     """Folder of the run. Where it holds a checkpoint, the run goes on from it."""
     init: str = "random"
     """Weights that a new run begins with: random; imagenet (torchvision's file in torch's download folder); a file, a
     checkpoint of Merlin or a torchvision ResNet; or the folder of another run. Nothing is unpickled."""
     steps: int = 1000
-    """Optimizer steps."""
+    """Optimizer steps. 0: a run of the weights that init names, to be embedded and evaluated as they are."""
     seed: int = 0
     """Of weights, order, crops, augmentation and dropout."""
     objective: tuple[Literal["clip", "offclip"], ...] = ("clip",)
@@ -249,13 +258,17 @@ def check_config(config: TrainConfig) -> None:
     """
     data, text = config.data, config.model.text
     at_least_one = {
-        "steps": config.steps, "data.batch_size": data.batch_size, "checkpoint_every": config.checkpoint_every,
+        "data.batch_size": data.batch_size, "checkpoint_every": config.checkpoint_every,
         "keep_checkpoints": config.keep_checkpoints, "log_every": config.log_every, "data.prefetch": data.prefetch,
         "model.embedding_dim": config.model.embedding_dim, "model.text.max_length": text.max_length,
     }  # fmt: skip
     for name, value in at_least_one.items():
         if value < 1:
             raise ConfigError(f"{name}={value} must be at least 1")
+    if config.steps < 0 or (config.steps == 0 and config.init == "random"):
+        raise ConfigError(
+            f"steps={config.steps} must be at least 1, or 0 with init: a run of given weights that are not trained"
+        )
     at_least_zero = {"bn_group": config.bn_group, "profile_steps": config.profile_steps, "threads": config.threads}
     for name, value in at_least_zero.items():
         if value < 0:

@@ -23,7 +23,7 @@ from ctclip.objectives.parameters import Methods
 from ctclip.objectives.requirements import RunFacts, check_objectives, check_run
 from ctclip.study_rows import StudyRows, make_study_rows
 from ctclip.texts.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
-from ctclip.training.distributed import World
+from ctclip.training.distributed import World, choose_device
 from ctload.batch import Batch
 from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
 from ctload.errors import SamplerError
@@ -65,7 +65,7 @@ class TrainingData:
         studies: Its studies in the store, with the columns the sampler reads.
         texts: Their texts.
         sampler: Not yet bound.
-        pipeline: "dali" or "reference".
+        pipeline: "numba", "dali" or "reference".
         left_out: Sections that cannot fill a batch, with the reason.
         rows: What objectives other than CLIP know of the studies; None for CLIP alone.
     """
@@ -106,7 +106,7 @@ def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> Tra
         ReportError: Normality is needed and rules know too few of these sentences.
     """
     data = config.data
-    whole = read_cohort(config.cohort, is_partial=data.unpacked == "leave_out") if cohort is None else cohort
+    whole = config_cohort(config) if cohort is None else cohort
     store = open_store(check_store(config.store), num_threads=threads_per_rank())
     split = whole.split("train")
     studies = join_cohort(store, split, unpacked=data.unpacked)
@@ -119,7 +119,17 @@ def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> Tra
     sampler = make_sampler(data, sections, seed=config.seed)
     texts = TextUnits((FULL, *sections), {unit: texts.texts[unit] for unit in (FULL, *sections)})
     rows = training_rows(config, split, studies, texts)
-    return TrainingData(split, studies, texts, sampler, choose_pipeline(data.pipeline), left_out, rows)
+    pipeline = choose_pipeline(data.pipeline, choose_device(config.device))
+    return TrainingData(split, studies, texts, sampler, pipeline, left_out, rows)
+
+
+def config_cohort(config: TrainConfig) -> Cohort:
+    """The cohort that a configuration names.
+
+    Raises:
+        CohortError: None is named, or what its reader refuses.
+    """
+    return read_cohort(config.cohort, is_partial=config.data.unpacked == "leave_out", findings=config.findings)
 
 
 def training_rows(config: TrainConfig, cohort: Cohort, studies: Studies, texts: TextUnits) -> StudyRows | None:
@@ -159,6 +169,7 @@ def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader
         world_size=world.size,
         prefetch=config.data.prefetch,
         channels=config.data.channels,
+        on_corrupt=config.data.on_corrupt,
         num_threads=threads_per_rank(),
     )
 
@@ -280,18 +291,27 @@ def num_channels(config: DataConfig) -> int:
     return len(config.channels) * len(config.windows_hu)
 
 
-def choose_pipeline(pipeline: str) -> str:
-    """ "auto" as "dali" where it is installed, else "reference" with a warning; others as they are."""
+def choose_pipeline(pipeline: str, device: torch.device) -> str:
+    """ "auto" as ctload has it: "numba" on the CPU, "dali" on a GPU, "numba" there too, with a warning, where DALI and
+    CuPy are not installed. Others as they are.
+    """
     if pipeline != "auto":
         return pipeline
-    if _is_installed("nvidia.dali"):
+    if device.type != "cuda":
+        return "numba"
+    if has_dali() and _is_installed("cupy"):
         return "dali"
     warnings.warn(
-        "NVIDIA DALI is not installed: plans run in the NumPy reference pipeline, which is slower. Install it with "
-        "pip install 'ctload[dali]', or ask for data.pipeline=reference",
+        "NVIDIA DALI or CuPy is not installed: batches are made on the CPU by the numba pipeline. Install them with "
+        "pip install 'ctload[dali,cuda]', or ask for data.pipeline=numba",
         stacklevel=2,
     )
-    return "reference"
+    return "numba"
+
+
+def has_dali() -> bool:
+    """Whether NVIDIA DALI is installed."""
+    return _is_installed("nvidia.dali")
 
 
 def to_train_batch(

@@ -15,6 +15,7 @@ import tyro
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.config import TrainConfig, preset
+from ctclip.data import has_dali
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.errors import ConfigError
 from ctclip.evaluation.protocol import EvaluateOptions
@@ -120,7 +121,13 @@ def _train_config(config: DemoConfig, store: Path) -> TrainConfig:
         threads=config.threads,
     )
     # Sections in which every phantom is normal teach nothing; a batch of them would be a step lost.
-    return replace(trained, data=replace(trained.data, sections=_order(config).sections()))
+    data = replace(trained.data, sections=_order(config).sections(), pipeline=_pipeline())
+    return replace(trained, data=data)
+
+
+def _pipeline() -> str:
+    """DALI where it is installed, on the CPU too, since its path is what the demo shows."""
+    return "dali" if has_dali() else "auto"
 
 
 def _train(config: DemoConfig, store: Path) -> Path:
@@ -135,7 +142,7 @@ def _train(config: DemoConfig, store: Path) -> Path:
 
 def _embed(run: Path, cohort: Cohort, store: Path) -> None:
     for split in ("val", "test"):
-        embeddings = embed_split(run, cohort=cohort, store=store, split=split)
+        embeddings = embed_split(run, cohort=cohort, store=store, split=split, pipeline=_pipeline())
         write_embeddings(embeddings, embeddings_path(run, split))
 
 

@@ -74,7 +74,7 @@ def embed_split(
         split: train | val | test.
         device: auto | cpu | cuda.
         batch_size: Studies at once; the training's when not given. It changes results in the last bits at most.
-        pipeline: auto | dali | reference.
+        pipeline: auto | numba | dali | reference.
         is_quiet: Show no progress.
 
     Raises:
@@ -216,7 +216,7 @@ def open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEnc
 
 def still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torch.device, batch_size: int) -> Loader:
     """Volumes of studies in their order, unaugmented, cropped in the middle."""
-    chosen = choose_pipeline(pipeline)
+    chosen = choose_pipeline(pipeline, device)
     return Loader(
         studies,
         sampler=SequentialSampler(min(batch_size, len(studies)), drop_last=False),

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
+from ctclip.data import config_cohort
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.evaluation.compare import compare_scores, format_comparison
 from ctclip.evaluation.diagnostics import PARTS
@@ -12,7 +15,7 @@ from ctclip.evaluation.pointing_game import MASK_KINDS, PointingOptions
 from ctclip.evaluation.protocol import THRESHOLD_SOURCES, EvaluateOptions
 from ctclip.evaluation.run_report import evaluate_run
 from ctclip.evaluation.score_text import format_report
-from ctclip.evaluation.scoring import embeddings_path, read_config, scores_path
+from ctclip.evaluation.scoring import embeddings_path, part_of_run, read_config, scores_path
 from ctclip.evaluation.thresholds import RULES
 from ctclip.evaluation.zeroshot import AGGREGATES, load_scores
 from ctclip.pages.comparison_page import write_comparison_page
@@ -36,6 +39,9 @@ def train(words: list[str]) -> int:
         purpose="Train a dual encoder. A run that was stopped goes on from its last checkpoint.",
     )
     result = train_run(config)
+    if config.steps == 0:
+        print(f"the weights of {config.init} as a run, not trained; checkpoint {result.checkpoint}")
+        return 0
     state = "stopped" if result.was_stopped else "done"
     print(f"{state} at step {result.steps}, loss {result.loss:.4f}; checkpoint {result.checkpoint}")
     return 0
@@ -53,21 +59,21 @@ def embed(words: list[str]) -> int:
     parser.add_argument("--store", help="store of the volumes (default: the run's)")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--batch-size", type=int, help="studies at once (default: the training's)")
-    parser.add_argument("--pipeline", choices=("auto", "dali", "reference"), default="auto")
+    parser.add_argument("--pipeline", choices=("auto", "numba", "dali", "reference"), default="auto")
     args = parser.parse_args(words)
     if args.scans or args.run is None:
         return embed_scans(args)
     config = read_config(args.run)
     embeddings = embed_split(
         args.run,
-        cohort=read_cohort(args.cohort or config.cohort),
+        cohort=_cohort_of(args),
         store=args.store or config.store,
         split=args.split,
         device=args.device,
         batch_size=args.batch_size,
         pipeline=args.pipeline,
     )
-    path = write_embeddings(embeddings, embeddings_path(args.run, args.split))
+    path = write_embeddings(embeddings, embeddings_path(args.run, part_of_run(args.run, args.cohort, args.split)))
     print(f"{len(embeddings.study)} studies of split {args.split}: {path}")
     return 0
 
@@ -89,7 +95,7 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--tolerance-mm", type=float, default=0.0, help="how far outside a mask still counts (0)")
     parser.add_argument("--store", help="store of the label maps (default: the run's)")
     args = parser.parse_args(words)
-    cohort = read_cohort(args.cohort or read_config(args.run).cohort)
+    cohort = _cohort_of(args)
     prompts = load_prompts(args.prompts) if args.prompts else default_prompts(cohort.findings)
     options = EvaluateOptions(
         threshold_from=args.thresholds, threshold_rule=args.rule, num_bootstraps=args.bootstraps, seed=args.seed
@@ -105,9 +111,11 @@ def evaluate(words: list[str]) -> int:
         pointing=PointingOptions(args.pointing, args.tolerance_mm) if args.pointing else None,
         store=args.store,
         device=args.device,
+        source=args.cohort,
     )
     print(format_report(report))
-    print(f"\nwritten: {scores_path(args.run, args.split)}\npage: {evaluation_page_path(args.run, args.split)}")
+    part = part_of_run(args.run, args.cohort, args.split)
+    print(f"\nwritten: {scores_path(args.run, part)}\npage: {evaluation_page_path(args.run, part)}")
     return 0
 
 
@@ -117,11 +125,15 @@ def compare(words: list[str]) -> int:
     parser.add_argument("run_a", type=Path)
     parser.add_argument("run_b", type=Path)
     parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--cohort", help="that both were evaluated on (default: each run's own)")
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="write the differences to this .json file")
     parser.add_argument("--page", type=Path, help="write them as a page to this .html file")
     args = parser.parse_args(words)
-    tables = [load_scores(scores_path(run, args.split).with_suffix(".npz")) for run in (args.run_a, args.run_b)]
+    tables = [
+        load_scores(scores_path(run, part_of_run(run, args.cohort, args.split)).with_suffix(".npz"))
+        for run in (args.run_a, args.run_b)
+    ]
     report = compare_scores(*tables, options=EvaluateOptions(num_bootstraps=args.bootstraps))
     print(format_comparison(report))
     if args.out is not None:
@@ -148,7 +160,17 @@ def reports(words: list[str]) -> int:
 def _add_run_arguments(parser: argparse.ArgumentParser, *, is_required: bool = True) -> None:
     parser.add_argument("--run", type=Path, required=is_required, help="folder of a training run")
     parser.add_argument("--cohort", help="table:FILE or phantom:DIR (default: the run's)")
+    parser.add_argument("--findings", nargs="+", default=(), metavar="COLUMN", help="label columns of a table:"
+                        " (default: the run's, else those that bear a known finding's name)")  # fmt: skip
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _cohort_of(args: argparse.Namespace) -> Cohort:
+    """The cohort that the words name, or the run's own with what the run said of it."""
+    config = read_config(args.run)
+    if args.cohort is None:
+        return config_cohort(replace(config, findings=tuple(args.findings) or config.findings))
+    return read_cohort(args.cohort, findings=args.findings)
 
 
 def export(words: list[str]) -> int:

@@ -32,7 +32,7 @@ class PointingOptions:
         mask_kind: finding (a map shows the lesion) or organ (it shows the organ; the score is then of the anatomy).
         tolerance_mm: How far outside the mask still counts.
         batch_size: Studies at once; None takes the training's.
-        pipeline: auto | dali | reference.
+        pipeline: auto | numba | dali | reference.
     """
 
     mask_kind: str = "finding"

@@ -4,10 +4,12 @@ It touches no voxel. The embeddings must be of the checkpoint whose text tower e
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.config import TrainConfig
@@ -21,25 +23,56 @@ from ctclip.texts.prompts import PromptSet
 from ctload.durable import replace_file
 
 
-def embeddings_path(run: Path, split: str) -> Path:
-    """Where a run keeps the embeddings of a split."""
-    return run / "embeddings" / f"{split}.npz"
+def part_name(own: str, asked: str | None, split: str) -> str:
+    """The name of a split's files in a run's folder: the split where the cohort is the run's own, else the cohort too.
+
+    Args:
+        own: The run's cohort, "KIND:PLACE".
+        asked: Another one; None for the run's own.
+        split: train | val | test.
+
+    Example:
+        >>> part_name("merlin:/data/merlin", None, "test")
+        'test'
+    """
+    if not asked or _whole_source(asked) == _whole_source(own):
+        return split
+    kind, _, place = asked.partition(":")
+    words = re.sub(r"[^0-9A-Za-z]+", "-", f"{kind} {Path(place).stem}").strip("-")
+    return f"{words}-{xxhash.xxh3_64_hexdigest(_whole_source(asked).encode())[:6]}_{split}"
 
 
-def scores_path(run: Path, split: str) -> Path:
-    """Where a run keeps the report of a split; the score table lies beside it as .npz."""
-    return run / f"scores_{split}.json"
+def _whole_source(source: str) -> str:
+    kind, _, place = source.partition(":")
+    return f"{kind}:{Path(place).absolute()}"
+
+
+def embeddings_path(run: Path, part: str) -> Path:
+    """Where a run keeps the embeddings of a part (`part_name`)."""
+    return run / "embeddings" / f"{part}.npz"
+
+
+def scores_path(run: Path, part: str) -> Path:
+    """Where a run keeps the report of a part; the score table lies beside it as .npz."""
+    return run / f"scores_{part}.json"
 
 
 def score_split(
-    run: Path, cohort: Cohort, split: str, *, prompts: PromptSet, embed_texts: TextEmbedder, aggregate: str
+    run: Path,
+    cohort: Cohort,
+    split: str,
+    *,
+    prompts: PromptSet,
+    embed_texts: TextEmbedder,
+    aggregate: str,
+    source: str | None = None,
 ) -> ScoreTable:
-    """The score table of one split from the run's embeddings.
+    """The score table of one split from the run's embeddings. Arguments as in `score_run`.
 
     Raises:
         EvaluationError: No embeddings, or embeddings of another checkpoint or of other studies.
     """
-    embeddings = _embeddings_of(run, split, embed_texts)
+    embeddings = _embeddings_of(run, split, embed_texts, source)
     return score_cohort(
         embeddings.image,
         embeddings.study,
@@ -60,6 +93,7 @@ def score_run(
     aggregate: str = "similarities",
     embed_texts: TextEmbedder | None = None,
     device: str = "auto",
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Score a split zero-shot and write report and score table into the run's folder.
 
@@ -72,6 +106,7 @@ def score_run(
         aggregate: similarities | embeddings.
         embed_texts: The run's text tower; opened on `device` when not given.
         device: Where prompts are embedded.
+        source: "KIND:PLACE" of the cohort where it is not the run's own; it is in the files' names.
 
     Raises:
         EvaluationError: Embeddings that are missing or of another checkpoint; anything `report_scores` refuses.
@@ -79,18 +114,24 @@ def score_run(
     embedder = embed_texts or TextEmbedder(run, device=device)
 
     def table_of(name: str) -> ScoreTable:
-        return score_split(run, cohort, name, prompts=prompts, embed_texts=embedder, aggregate=aggregate)
+        return score_split(run, cohort, name, prompts=prompts, embed_texts=embedder, aggregate=aggregate, source=source)
 
     table = table_of(split)
     validation = table_of("val") if options.threshold_from == "val" else None
     report = report_scores(table, options=options, validation=validation)
-    replace_file(scores_path(run, split), json.dumps(report, indent=1).encode())
-    save_scores(table, scores_path(run, split).with_suffix(".npz"))
+    path = scores_path(run, part_of_run(run, source, split))
+    replace_file(path, json.dumps(report, indent=1).encode())
+    save_scores(table, path.with_suffix(".npz"))
     return report
 
 
-def _embeddings_of(run: Path, split: str, embed_texts: TextEmbedder) -> Embeddings:
-    path = embeddings_path(run, split)
+def part_of_run(run: Path, source: str | None, split: str) -> str:
+    """`part_name` for the run in a folder."""
+    return split if source is None else part_name(read_config(run).cohort, source, split)
+
+
+def _embeddings_of(run: Path, split: str, embed_texts: TextEmbedder, source: str | None) -> Embeddings:
+    path = embeddings_path(run, part_of_run(run, source, split))
     embeddings = read_embeddings(path)
     if embeddings.checkpoint != embed_texts.checkpoint:
         raise EvaluationError(

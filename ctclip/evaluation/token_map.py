@@ -49,7 +49,7 @@ def token_maps(
         studies: Of one store.
         device: auto | cpu | cuda.
         batch_size: Studies at once; the training's when not given.
-        pipeline: auto | dali | reference.
+        pipeline: auto | numba | dali | reference.
 
     Raises:
         CheckpointError: The checkpoint is broken.

@@ -22,7 +22,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctclip.config import ImageConfig
+from ctclip.models.fused_norm import FusedBatchNorm, norm_act
 
+NORMS = {"torch": nn.BatchNorm3d, "fused": FusedBatchNorm}
 EXPANSION = 4  # a bottleneck gives 4 times its inner width
 STAGE_STRIDES = ((2, 4, 4), (4, 8, 8), (8, 16, 16), (16, 32, 32))  # voxels (z, y, x) from cell to cell
 
@@ -41,12 +43,14 @@ class InflatedResNet(nn.Module):
         self.is_stem_summed = config.stem_planes > 0 and num_channels == 1
         planes = config.stem_planes if self.is_stem_summed else num_channels
         self.conv1 = nn.Conv3d(planes, config.stem_width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
-        self.bn1 = nn.BatchNorm3d(config.stem_width)
+        self.bn1 = NORMS[config.norm](config.stem_width)
         self.maxpool = nn.MaxPool3d(3, 2, 1)
         stages = []
         width_in = config.stem_width
         for stage, (num_blocks, width) in enumerate(zip(config.blocks, config.widths, strict=True)):
-            stages.append(_stage(width_in, width, num_blocks=num_blocks, stride=1 if stage == 0 else 2))
+            stages.append(
+                _stage(width_in, width, num_blocks=num_blocks, stride=1 if stage == 0 else 2, norm=config.norm)
+            )
             width_in = EXPANSION * width
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.contrastive_head = nn.Conv3d(width_in, embedding_dim, 1)
@@ -70,7 +74,7 @@ class InflatedResNet(nn.Module):
 
     def stage_maps(self, volume_BCDHW: Tensor) -> list[Tensor]:
         """What each of the four stages gives, (B, C_k, d_k, h_k, w_k), cell k of them STAGE_STRIDES[k] voxels."""
-        hidden = self.maxpool(functional.relu(self.bn1(self._stem(volume_BCDHW)), inplace=True))
+        hidden = self._entered(volume_BCDHW)
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             hidden = stage(hidden)
@@ -78,7 +82,13 @@ class InflatedResNet(nn.Module):
         return maps
 
     def _hidden(self, volume_BCDHW: Tensor) -> Tensor:
-        return self.stage_maps(volume_BCDHW)[-1]
+        hidden = self._entered(volume_BCDHW)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            hidden = stage(hidden)  # no stage's output outlives the next stage, unless autograd keeps it
+        return hidden
+
+    def _entered(self, volume_BCDHW: Tensor) -> Tensor:
+        return self.maxpool(norm_act(self.bn1, self._stem(volume_BCDHW)))
 
     def _stem(self, volume_BCDHW: Tensor) -> Tensor:
         if not self.is_stem_summed:
@@ -87,28 +97,27 @@ class InflatedResNet(nn.Module):
         return functional.conv3d(volume_BCDHW, kernel, None, self.conv1.stride, self.conv1.padding)
 
 
-def _stage(width_in: int, width: int, *, num_blocks: int, stride: int) -> nn.Sequential:
-    first = Bottleneck(width_in, width, stride=stride)
-    return nn.Sequential(first, *(Bottleneck(EXPANSION * width, width, stride=1) for _ in range(num_blocks - 1)))
+def _stage(width_in: int, width: int, *, num_blocks: int, stride: int, norm: str) -> nn.Sequential:
+    first = Bottleneck(width_in, width, stride=stride, norm=norm)
+    rest = (Bottleneck(EXPANSION * width, width, stride=1, norm=norm) for _ in range(num_blocks - 1))
+    return nn.Sequential(first, *rest)
 
 
 class Bottleneck(nn.Module):
     """1x1x1, 3x3x3 with the stride, 1x1x1, and the shortcut (He et al. 2015, arXiv 1512.03385; stride as in v1.5)."""
 
-    def __init__(self, width_in: int, width: int, *, stride: int) -> None:
+    def __init__(self, width_in: int, width: int, *, stride: int, norm: str = "torch") -> None:
         super().__init__()
-        width_out = EXPANSION * width
+        width_out, make_norm = EXPANSION * width, NORMS[norm]
         self.conv1 = nn.Conv3d(width_in, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(width)
+        self.bn1 = make_norm(width)
         self.conv2 = nn.Conv3d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm3d(width)
+        self.bn2 = make_norm(width)
         self.conv3 = nn.Conv3d(width, width_out, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(width_out)
+        self.bn3 = make_norm(width_out)
         self.downsample = None
         if stride != 1 or width_in != width_out:
-            self.downsample = nn.Sequential(
-                nn.Conv3d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm3d(width_out)
-            )
+            self.downsample = nn.Sequential(nn.Conv3d(width_in, width_out, 1, stride, bias=False), make_norm(width_out))
 
     def forward(self, hidden: Tensor) -> Tensor:
         shortcut = hidden
@@ -116,9 +125,9 @@ class Bottleneck(nn.Module):
             conv, norm = self.downsample
             assert isinstance(conv, nn.Conv3d)
             shortcut = norm(pointwise(conv, hidden))
-        inner = functional.relu(self.bn1(pointwise(self.conv1, hidden)), inplace=True)
-        inner = functional.relu(self.bn2(self.conv2(inner)), inplace=True)
-        return functional.relu(self.bn3(pointwise(self.conv3, inner)) + shortcut, inplace=True)
+        inner = norm_act(self.bn1, pointwise(self.conv1, hidden))
+        inner = norm_act(self.bn2, self.conv2(inner))
+        return norm_act(self.bn3, pointwise(self.conv3, inner), shortcut)
 
 
 def pointwise(conv: nn.Conv3d, hidden: Tensor) -> Tensor:

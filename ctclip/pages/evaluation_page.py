@@ -23,22 +23,22 @@ _COLLAPSE = {
 }  # fmt: skip
 
 
-def evaluation_page_path(run: Path, split: str) -> Path:
-    """Where the page of a split lies."""
-    return run / f"evaluation_{split}.html"
+def evaluation_page_path(run: Path, part: str) -> Path:
+    """Where the page of a part (`ctclip.evaluation.scoring.part_name`) lies."""
+    return run / f"evaluation_{part}.html"
 
 
-def write_evaluation_page(run: Path, split: str) -> Path:
-    """Write the page of a split that `ctclip evaluate` has scored; its absolute path.
+def write_evaluation_page(run: Path, part: str) -> Path:
+    """Write the page of a part that `ctclip evaluate` has scored; its absolute path.
 
     Raises:
-        EvaluationError: The split's score table is not there.
+        EvaluationError: The part's score table is not there.
     """
-    table = load_scores(scores_path(run, split).with_suffix(".npz"))
-    report = json.loads(scores_path(run, split).read_text(encoding="utf-8"))
-    title = f"Zero-shot evaluation of {run.resolve().name}, split {split}"
+    table = load_scores(scores_path(run, part).with_suffix(".npz"))
+    report = json.loads(scores_path(run, part).read_text(encoding="utf-8"))
+    title = f"Zero-shot evaluation of {run.resolve().name}, split {part}"
     return write_page(
-        evaluation_page_path(run, split),
+        evaluation_page_path(run, part),
         title,
         [*_notices(report), *evaluation_blocks(table, report), *config_blocks(run)],
     )

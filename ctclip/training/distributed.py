@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from ctclip.errors import ConfigError
 from ctclip.models.features import Features
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,16 @@ def gather_studies(study: tuple[str, ...], world: World) -> tuple[str, ...]:
     """Study ids of the global batch, in its order, on every rank; each calls it with its own part."""
     if world.size == 1:
         return study
-    parts: list[tuple[str, ...]] = [() for _ in range(world.size)]
-    dist.all_gather_object(parts, study)
-    return tuple(name for part in parts for name in part)
+    return tuple(name for part in gather_objects(study, world) for name in part)
+
+
+def gather_objects(value: T, world: World) -> list[T]:
+    """Every rank's value, in the order of ranks, on every rank; small plain data."""
+    if world.size == 1:
+        return [value]
+    parts: list[Any] = [None] * world.size
+    dist.all_gather_object(parts, value)
+    return parts
 
 
 def smallest(number: int, world: World) -> int:

@@ -27,6 +27,7 @@ from ctclip.training.resume import check_resume, elastic_changes, environment_of
 from ctclip.training.runlog import machine_facts
 from ctclip.training.session import Session, TrainResult, known_shape
 from ctclip.training.stop_signal import StopSignal
+from ctclip.training.untrained import write_untrained
 from ctload.durable import replace_file
 
 
@@ -57,6 +58,8 @@ def train(
         run = Path(config.out)
         checkpoint = open_run(run)
         initial = None if checkpoint else read_initial(config.init, blocks=config.model.image.blocks)
+        if config.steps == 0:
+            return write_untrained(config, world, checkpoint, initial)
         is_talking = world.is_first and not is_quiet
         data = open_training_data(config, cohort)
         if checkpoint is not None:
@@ -88,6 +91,11 @@ def check_compiled(config: TrainConfig, world: World) -> None:
         raise ConfigError(
             f"activation_budget={config.activation_budget} needs torch.compile, which is off here; pass --compile on, "
             "or take micro_batch=auto to save memory without it"
+        )
+    if shape.ranks_per_group > 1 and config.model.image.norm == "fused":
+        raise ConfigError(
+            f"bn_group={shape.bn_group} is more than the {shape.rank_batch} studies of a rank, and "
+            f"model.image.norm=fused knows one rank's; take norm=torch, or bn_group={shape.rank_batch} or less"
         )
     if shape.ranks_per_group > 1 and is_compiled:
         raise ConfigError(

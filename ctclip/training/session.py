@@ -23,6 +23,7 @@ from ctclip.training.loss_watch import LossWatch
 from ctclip.training.meter import Meter
 from ctclip.training.optim import learning_rate
 from ctclip.training.profiling import StepProfiler
+from ctclip.training.quarantine_log import QuarantineLog
 from ctclip.training.resume import environment_of
 from ctclip.training.runlog import RunLog
 from ctclip.training.step import TrainingStep
@@ -107,6 +108,7 @@ class Session:
             gather=partial(gather_studies, world=world),
             num_skipped=checkpoint.num_skipped if checkpoint else 0,
         )
+        self._quarantine = QuarantineLog(self._path, world)
         self._log = RunLog(self._path, first_step=self._done) if world.is_first else None
         self._writer = CheckpointWriter(self._path)
         self._profiler = StepProfiler(self._path / "profile", config.profile_steps if world.is_first else 0)
@@ -238,6 +240,7 @@ class Session:
                 **{name: value.item() for name, value in self._step.logs.items()},
                 **rates,
                 **skipped,
+                **self._quarantine.metrics(self._loader.state_dict()),
             },
         )
 
@@ -252,11 +255,12 @@ class Session:
     def _save(self) -> None:
         """A checkpoint; it is written while training goes on. Not where a loss since the last one ends the run."""
         self._look()
+        loader_state = self._quarantine.merged(self._loader.state_dict())
         if self._world.is_first and self._saved < self._done:
-            self._writer.save(self._snapshot())
+            self._writer.save(self._snapshot(loader_state))
         self._saved = self._done
 
-    def _snapshot(self) -> Any:
+    def _snapshot(self, loader_state: dict[str, Any]) -> Any:
         average = self._step.average
         return take_snapshot(
             step=self._done,
@@ -266,7 +270,7 @@ class Session:
             config=self._config,
             num_channels=num_channels(self._config.data),
             environment=self._environment,
-            loader_state=self._loader.state_dict(),
+            loader_state=loader_state,
             num_skipped=self._losses.num_skipped,
         )
 

@@ -14,6 +14,7 @@ from ctclip.data import (
     drawable_sections,
     join_cohort,
     join_columns,
+    loader_device,
     make_sampler,
     num_channels,
     open_loader,
@@ -125,13 +126,25 @@ def test_crops_follow_the_configuration():
     assert training_crop(DataConfig(crop=(4, 8, 8), crop_at="random")) == RandomCrop((4, 8, 8))
 
 
-def test_without_dali_the_reference_pipeline_is_taken_with_a_warning(monkeypatch):
+def test_auto_is_numba_on_the_cpu_and_dali_on_a_gpu_that_has_it(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.warns(UserWarning, match="DALI is not installed"):
-        assert choose_pipeline("auto") == "reference"
-    assert choose_pipeline("dali") == "dali"
+    with pytest.warns(UserWarning, match="DALI or CuPy is not installed"):
+        assert choose_pipeline("auto", cuda) == "numba"
+    assert loader_device("dali", cuda) == "cpu"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert choose_pipeline("auto") == "dali"
+    assert [choose_pipeline("auto", device) for device in (cpu, cuda)] == ["numba", "dali"]
+    assert [choose_pipeline(name, cpu) for name in ("dali", "reference")] == ["dali", "reference"]
+    assert [loader_device(name, cuda) for name in ("dali", "numba", "reference")] == ["cuda:1", "cpu", "cpu"]
+    assert loader_device("dali", cpu) == "cpu"
+
+
+def test_what_ran_is_said_and_is_the_loaders_own_choice(made):
+    folder, _, cohort = made
+    config = learnable_config(folder)
+    data = open_training_data(replace(config, data=replace(config.data, pipeline="auto")), cohort)
+    assert data.pipeline == "numba"
+    assert "volumes through the numba pipeline" in data.summary()
 
 
 def test_a_smaller_fraction_lies_inside_a_larger_one_and_keeps_the_vocabulary(made):

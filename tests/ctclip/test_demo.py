@@ -10,6 +10,7 @@ import ctclip.cli
 from ctclip.demo import DemoConfig, run_demo
 from ctclip.errors import ConfigError
 from ctclip.phantom.knobs import DEMO_FINDINGS
+from ctclip.training.checkpoint import read_checkpoint
 
 SIZE = ("--num-train", "40", "--num-val", "12", "--num-test", "16", "--steps", "2", "--workers", "1", "--threads", "1")
 
@@ -33,6 +34,12 @@ def test_the_page_needs_no_network_and_says_that_all_is_synthetic(folder: Path) 
     assert page.count("data:image/png;base64,") == 1  # the slices; every other picture is drawn in the page
     assert page.count("<svg") == 8
     assert "Prompt robustness" in page
+
+
+def test_the_training_went_through_dali(folder: Path) -> None:
+    pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI (pip install 'ctload[dali]')")
+    checkpoint = read_checkpoint(folder / "run")
+    assert checkpoint.environment["pipeline"] == "dali"
 
 
 def test_scores_cover_the_demo_findings_beside_the_trivial_baseline(folder: Path) -> None:

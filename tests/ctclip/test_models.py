@@ -1,6 +1,7 @@
 """The two towers: size and cost as published, shapes, names, the real from_pretrained path."""
 
 import importlib.util
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ def on_meta(config: ImageConfig, num_channels: int = 1) -> InflatedResNet:
 
 def test_merlin_preset_has_the_published_number_of_parameters():
     assert num_parameters(on_meta(MERLIN)) == 118_415_296
+
+
+def test_no_stages_output_outlives_the_next_stage_without_autograd():
+    tower = InflatedResNet(ImageConfig(), num_channels=1, embedding_dim=8).eval()
+    seen: list[weakref.ref] = []
+    tower.layer1.register_forward_hook(lambda module, given, made: seen.append(weakref.ref(made)))
+    alive: list[bool] = []
+    tower.layer3.register_forward_pre_hook(lambda module, given: alive.append(seen[0]() is not None))
+    with torch.inference_mode():
+        tower(torch.rand(1, 1, 16, 32, 32))
+    assert alive == [False]
 
 
 def test_merlin_preset_costs_1254_gigaflop_per_volume_with_the_summed_stem():

@@ -279,3 +279,5 @@ def test_a_source_names_its_kind(merlin):
             read_cohort(source)
     write_table(read_merlin(merlin), merlin / "t.csv")
     assert len(read_cohort(f"table:{merlin / 't.csv'}")) == 5
+    with pytest.raises(CohortError, match="name label columns of a table"):
+        read_cohort(f"merlin:{merlin}", findings=["ascites"])

@@ -1,8 +1,10 @@
 """`ctclip evaluate` and `ctclip compare` on a run of phantoms with masks, from the command line to JSON and page."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ctclip.evaluation import pointing_game
 from ctclip.evaluation.diagnostics import PARTS
 from ctclip.evaluation.pointing_game import PointingOptions, play_pointing_game
 from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.scoring import part_name
 from ctclip.evaluation.token_map import TokenMap, token_maps
 from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.grid import Grid
@@ -182,6 +185,14 @@ def write_release(folder):
         (folder / f"img{split}_Abnormality_and_Location_Labels.csv").write_text("\n".join(lines) + "\n")
 
 
+def test_files_of_another_cohort_bear_its_name():
+    assert part_name("phantom:made/p", None, "test") == "test"
+    assert part_name("phantom:made/p", f"phantom:{Path.cwd()}/made/p", "test") == "test"  # the same folder
+    first, second = (part_name("phantom:made/p", f"table:{folder}/studies.csv", "val") for folder in "ab")
+    assert first != second
+    assert re.fullmatch(r"table-studies-[0-9a-f]{6}_val", first)
+
+
 def test_rad_chestct_goes_from_its_release_through_a_store_to_scores(made, tmp_path, capsys):
     write_release(tmp_path / "release")
     report = pack([tmp_path / "release" / "volumes"], tmp_path / "store", preset="native")
@@ -191,8 +202,13 @@ def test_rad_chestct_goes_from_its_release_through_a_store_to_scores(made, tmp_p
     cohort, store = f"rad-chestct:{tmp_path / 'release'}", str(tmp_path / "store")
     words = ["embed", "--run", str(run), "--cohort", cohort, "--store", store, "--pipeline", "reference"]
     assert ctclip.cli.main(words) == 0
+    own = (run / "embeddings" / "test.npz").read_bytes()
     assert ctclip.cli.main(["evaluate", "--run", str(run), "--cohort", cohort, "--bootstraps", "10"]) == 0
-    scores = json.loads((run / "scores_test.json").read_text())
+    assert (run / "embeddings" / "test.npz").read_bytes() == own  # the run's own cohort keeps its files
+    (path,) = run.glob("scores_rad-chestct-release-*_test.json")
+    assert (run / path.name.replace("scores", "evaluation")).with_suffix(".html").is_file()
+    assert str(path) in capsys.readouterr().out
+    scores = json.loads(path.read_text())
     assert set(scores["findings"]) == {"Emphysema", "Lung nodule", "Calcification"}
     assert scores["left_out"]["retrieval"] == "the cohort has no reports"
     assert (scores["stamp"]["label_source"], scores["stamp"]["synthetic"]) == ("csv", "no")
