@@ -14,9 +14,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gpu_kernels, gpu_loading, gpu_training
+from benchmarks import gpu_kernels, gpu_ladder, gpu_loading, gpu_training
 from benchmarks.gpu_case import LEDGER, Ledger, machine_of_gpu, run_cases
 from benchmarks.gpu_correctness import correctness
+from benchmarks.gpu_launches import launches
+from benchmarks.gpu_waiting import waiting
 
 LIMIT_S = 420.0  # no case is begun after this; the longest one takes under a minute
 CASES = {
@@ -24,13 +26,14 @@ CASES = {
     "kernels": gpu_kernels.contrast,
     "queue": gpu_kernels.queue,
     "bn_act": gpu_kernels.batch_norm,
-    "encoder": gpu_training.ladder,
+    "encoder": gpu_ladder.ladder,
     "text": gpu_training.text,
     "training": gpu_training.training,
-    "memory": gpu_training.memory,
+    "memory": gpu_ladder.memory,
     "loading": gpu_loading.loading,
 }
-PARTS = ("correctness", *CASES, "projection")
+WITHOUT_CASES = {"launches": launches, "waiting": waiting}
+PARTS = ("correctness", *CASES, *WITHOUT_CASES, "projection")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +62,9 @@ def run_part(part: str, ledger: Ledger, *, is_tiny: bool, limit_s: float) -> boo
     """Run one part; whether all of it was reached."""
     if part == "correctness":
         correctness(ledger)
+        return True
+    if part in WITHOUT_CASES:
+        WITHOUT_CASES[part](ledger, is_tiny=is_tiny)
         return True
     if part == "projection":
         print_projection(ledger)

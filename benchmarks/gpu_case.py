@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.device_clock import time_work
-from benchmarks.rows import RESULTS, commit_hash
+from benchmarks.rows import RESULTS, Row, commit_hash
 
 ROUNDS = 20
 
@@ -93,6 +93,12 @@ class Ledger:
 
     def has(self, case: Case) -> bool:
         return (case.work, case.provider, case.config, self.machine) in self._done
+
+    def add_row(self, row: Row, *, predicted: float | None = None) -> None:
+        """A row that no Case made."""
+        words = (row.work, row.provider, row.config, row.metric, row.unit, row.p20, row.p50, row.p80, row.n)
+        known = "" if predicted is None else predicted
+        self.add(GpuRow(*words, known, "", "", "", "", self.machine, commit_hash(), row.date))
 
     def add(self, row: GpuRow) -> None:
         shown = row.failure or f"{row.p50:.5g} {row.unit}" if isinstance(row.p50, float) else row.failure

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.device_clock import captured
-from benchmarks.gpu_case import GpuRow, Ledger, device
-from benchmarks.rows import commit_hash, row_of
+from benchmarks.gpu_case import Ledger, device
+from benchmarks.rows import row_of
 from ctkernels import bn_act, infonce, infonce_queue
 from ctkernels.bn_act_reference import bn_act_reference
 from ctkernels.infonce_closed import closed_gradients
@@ -41,8 +41,7 @@ def correctness(ledger: Ledger) -> None:
 def _add(ledger: Ledger, name: str, config: str, errors: list[float]) -> None:
     worst = max((error if error == error else float("inf") for error in errors), default=float("inf"))
     row = row_of("kernel correctness", f"ctkernels.{name}", config, "largest relative error", "1", [worst])
-    words = (row.work, row.provider, row.config, row.metric, row.unit, row.p20, row.p50, row.p80, len(errors))
-    ledger.add(GpuRow(*words, "", "", "", "", "", ledger.machine, commit_hash(), row.date))
+    ledger.add_row(replace(row, n=len(errors)))
 
 
 def pairings(batch: int, seed: int) -> Iterator[Pairing]:

@@ -13,7 +13,7 @@ from benchmarks.gpu_case import Case, Ledger, run_cases
 # torch.compile itself instantiates the autograd.Function that it traces (torch 2.13, dynamo).
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
-SOON = ("ceilings", "queue", "bn_act", "text", "projection")
+SOON = ("ceilings", "queue", "bn_act", "text", "waiting", "launches", "projection")
 
 
 @no_gpu

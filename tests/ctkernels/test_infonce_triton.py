@@ -18,7 +18,7 @@ CELLS = {"normal_ptr": "*u8", "sigmoid_scale_ptr": "*fp32", "sigmoid_bias_ptr": 
 OPTIONS = {"plain": {}, "everything": MASKS | CELLS}
 INDICES = ("num_pairs", "num_tiles", "start_row", "stop_row", "num_queries", "num_slots", "num_shares")
 OUTPUTS = ("loss_ptr", "d_image_ptr", "d_text_ptr", "d_scale_ptr", "d_sigmoid_ptr", "scale_ptr", "sums_ptr")
-OUTPUTS += ("cell_sums_ptr", "weighted_ptr", "query_ptr")
+OUTPUTS += ("cell_sums_ptr", "weighted_ptr", "query_ptr", "key_ptr", "each_ptr", "d_query_ptr")
 
 
 @pytest.mark.parametrize("part", ["small", "tiled", "queue"])
@@ -90,5 +90,15 @@ def test_queue_compiles_for_sm_90_without_spilling_registers(kind, tmp_path):
     dim, queries, slots, stages = LAUNCH[kind == "fp32"]
     shape = {"E": dim, "EP": dim, "BM": queries, "BN": slots}
     used = compiled(queue_kernel, kind, "plain", tmp_path, num_warps=NUM_WARPS, num_stages=stages, **shape)
+    assert used.spilled == 0, used
+    assert used.shared <= MAX_SHARED_BYTES, used
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+def test_the_queues_merge_compiles_for_sm_90_without_spilling_registers(kind, tmp_path):
+    from ctkernels.queue_triton import LAUNCH, merge_kernel
+
+    dim = LAUNCH[kind == "fp32"][0]
+    used = compiled(merge_kernel, kind, "plain", tmp_path, num_warps=4, E=dim, EP=dim)
     assert used.spilled == 0, used
     assert used.shared <= MAX_SHARED_BYTES, used
