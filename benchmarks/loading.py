@@ -33,7 +33,7 @@ RAW = "raw .nii.gz each epoch"
 WINDOW = ctload.HuWindow(rivals.LOW, rivals.HIGH)
 WORKS = {
     "merlin": ("store -> whole 160x224x224, flips, window", None, 2),
-    "native": ("store -> random 40x96x96 of native, flips, window", CROP, 8),
+    "native": ("store -> random 40x96x96 of native, flips, window", CROP, 4),
 }
 
 

@@ -30,8 +30,9 @@ def monai(work: Work, num_workers: int, *, cache: str) -> Epoch:
     if work.crop is not None:
         random.insert(0, RandSpatialCrop(work.crop, random_size=False))
     chain = Compose([ReadStored(work.store), *random])
+    repeats = work.repeats if cache == "CacheDataset" else 1
     if cache == "CacheDataset":
         dataset = CacheDataset(work.ids, chain, progress=False, copy_cache=False)
     else:
         dataset = PersistentDataset(work.ids, chain, cache_dir=work.folder("monai"))
-    return epochs_of(dataset, num_workers, work.repeats, loader=DataLoader)
+    return epochs_of(dataset, num_workers, repeats, loader=DataLoader)
