@@ -37,7 +37,8 @@ def write_untrained(
         initial: What config.init names; not read again where there is a checkpoint.
 
     Raises:
-        ConfigError: The text tower would need a vocabulary of a cohort's reports, or the folder holds a trained run.
+        ConfigError: Another objective than clip; the text tower would need a vocabulary of a cohort's reports; or the
+            folder holds a trained run.
         CheckpointError: The weights are of another architecture.
     """
     run = Path(config.out)
@@ -50,6 +51,8 @@ def write_untrained(
 
 
 def _write(run: Path, config: TrainConfig, initial: InitialWeights | None) -> None:
+    if config.objective != ("clip",):
+        raise ConfigError(f"objective={config.objective} with steps=0, which minimises nothing; leave it clip")
     if not config.model.text.name and (initial is None or initial.run is None):
         raise ConfigError(
             "steps=0 with a text tower whose vocabulary would be trained on a cohort; name the encoder that the "

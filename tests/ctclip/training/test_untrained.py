@@ -90,6 +90,7 @@ def test_label_columns_are_named_on_the_command_line(place, capsys):
     [
         ({"init": "random"}, "steps=0 must be at least 1, or 0 with init"),
         ({"model": None}, "name the encoder"),
+        ({"objective": ("offclip",)}, "minimises nothing"),
         ({"steps": -1}, "steps=-1 must be at least 1"),
     ],
 )
