@@ -1,7 +1,6 @@
 """A report states every score with its interval and its baseline, and lists what it cannot state."""
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,6 @@ from ctclip.evaluation.protocol import EvaluateOptions, balanced_subset
 from ctclip.evaluation.report import evaluate, report_scores, trivial_scores
 from ctclip.evaluation.score_text import format_report
 from ctclip.evaluation.zeroshot import probabilities
-from ctclip.findings import MERLIN_FINDINGS
 from ctclip.texts.prompts import default_prompts
 from tests.ctclip.score_tables import embed_words, make_cohort_of, make_labels, make_table
 
@@ -283,14 +281,6 @@ def test_embeddings_go_all_the_way_to_a_table_of_text():
     for name in names:
         assert any(line.startswith(name) for line in text.splitlines())
     assert all(np.isfinite(numbers_in(report)))
-
-
-def test_five_thousand_studies_and_a_thousand_draws_take_less_than_a_minute_of_one_core():
-    table = make_table(5000, findings=MERLIN_FINDINGS)
-    start = time.process_time()
-    report = report_scores(table, options=EvaluateOptions(num_bootstraps=200))
-    assert 5 * (time.process_time() - start) < 60  # the cost grows with the draws, and with nothing else
-    assert report["macro"]["auroc"]["num_draws"] == 200
 
 
 def test_draws_have_one_row_per_bootstrap():
