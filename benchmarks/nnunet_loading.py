@@ -1,6 +1,7 @@
 """`python -m benchmarks.nnunet_loading --data FOLDER --scratch FOLDER`: nnU-Net's own loader over a store and over
 its own blosc2 files, the same work: patches of 40x96x96 with their segmentation, a third of them with foreground, one
-process on one core as each of nnU-Net's workers is, no transforms.
+process as each of nnU-Net's workers is, no transforms. Ours decodes in a thread beside it, so on a busy machine read
+the CPU time rather than the rate.
 
 FOLDER holds real CT. The segmentations are made up: air, fat, soft tissue and bone by their HU.
 """

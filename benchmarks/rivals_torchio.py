@@ -29,7 +29,8 @@ def torchio_epochs(work: Work, num_workers: int) -> Epoch:
         return epochs_of(
             subjects, num_workers, 1, count=lambda batch: len(batch["ct"]["data"]), loader=torchio.SubjectsLoader
         )
-    patches = torchio.data.UniformSampler(work.crop[::-1])
+    depth, height, width = work.crop
+    patches = torchio.data.UniformSampler((width, height, depth))
 
     def epoch() -> int:
         queue = torchio.Queue(subjects, max_length=len(files), samples_per_volume=1, sampler=patches,
