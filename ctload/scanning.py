@@ -1,14 +1,15 @@
 """scan: files, folders, zips and DICOMDIR trees in, one ScannedSeries per series or file out. Reads headers only.
 
 Series are put together over all folders of one SOURCE, since exports spread and mix them; a zip stands for itself.
-A DICOM file that cannot be parsed could belong to any series of its folder, so all of them get its code.
+A DICOM file that cannot be parsed could belong to any series of its folder, so all of them get its code. A series of
+which only a DICOMDIR tells is a row too.
 """
 
 import importlib
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ctload import listing
 from ctload.errors import CodedError, CtloadError
 from ctload.keymap import keyed_hash
 from ctload.orphan import end_pool, end_with_parent
@@ -26,6 +28,7 @@ from ctload.readers.members import DICOM_SUFFIXES, open_members, starts_as_dicom
 from ctload.scan_walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
 from ctload.scanned import Damaged, ScannedSeries
 
+_Group = tuple[Path, Path | None]  # what series are put together in: a SOURCE's folder, and the zip if it is one
 _NO_LIMIT = 1 << 62  # headers are streamed: the size of a zip's content does not matter to a scan
 
 
@@ -65,24 +68,31 @@ def scan(
     empty = tops.keys() - {place.top for place in places if place.problem}
     rows = [_unreadable(place) for place in places if place.problem]
     todo = [place for place in places if not place.problem]
-    objects: defaultdict[tuple[Path, Path | None], list[tuple[Place, Any]]] = defaultdict(list)
-    listed: defaultdict[tuple[Path, Path | None], defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    damaged: defaultdict[tuple[Path, Path | None], list[tuple[Place, Damaged]]] = defaultdict(list)
+    objects: defaultdict[_Group, list[tuple[Place, Any]]] = defaultdict(list)
+    listed: defaultdict[_Group, list[tuple[Place, Any]]] = defaultdict(list)
+    damaged: defaultdict[_Group, list[tuple[Place, Damaged]]] = defaultdict(list)
     with tqdm(
         total=sum(place.num_files for place in todo), desc="scan", unit="file", disable=None if progress else True
     ) as bar:
         for place, found in zip(todo, _looked_at(todo, options, workers), strict=True):
             group = (place.root, place.path if place.kind == ZIP else None)
             rows += found.rows
-            if found.rows or found.objects or found.damaged:
+            if found != _Found():
                 empty.discard(place.top)
             objects[group] += [(place, each) for each in found.objects]
             damaged[group] += [(place, each) for each in found.damaged]
-            for uid, name in found.listed:
-                listed[group][uid].add(str(place.path / name).casefold())
+            listed[group] += [(place, each) for each in found.listed]
             bar.update(place.num_files)
     for group in dict.fromkeys([*objects, *damaged]):
         rows += _grouped(objects[group], damaged[group], listed[group], options)
+    told = {each.instance.series_uid for found in objects.values() for _, each in found}
+    unread = {listing.key_of(place.path / each.name) for found in damaged.values() for place, each in found}
+    for place, each in listing.missing([one for found in listed.values() for one in found], told, unread):
+        rows.append(
+            _module("dicomdir", "dicom").summary_of_missing(
+                each, path=place.path, source=place.source, kind=_kind(place), unit=options.unit, key=options.key
+            )
+        )
     rows += [_nothing_at(top) for top in empty]
     named = [_named(row, options) for row in rows]
     return sorted(named, key=lambda row: (row.source, row.series))
@@ -93,7 +103,7 @@ class _Found:
     rows: tuple[ScannedSeries, ...] = ()
     objects: tuple[Any, ...] = ()  # ObjectFacts, whose file imports pydicom
     damaged: tuple[Damaged, ...] = ()
-    listed: tuple[tuple[str, str], ...] = ()  # of a DICOMDIR: (SeriesInstanceUID, file)
+    listed: tuple[Any, ...] = ()  # ListedSeries of a DICOMDIR
 
 
 def _looked_at(places: list[Place], options: ScanOptions, workers: int) -> Iterator[_Found]:
@@ -147,8 +157,10 @@ def _look_into_zip(place: Place) -> _Found:
             objects, damaged, listed = _module("series_facts", "dicom").facts_of(members, place.path)
     except CodedError as error:
         return _Found(rows=(_row(place, code=error.code, reason=error.message),))
-    if not objects and not damaged:
-        return _Found(rows=(_row(place, code="NOT_A_VOLUME", reason="no DICOM file in this zip"),))
+    if not objects and not damaged and not listed:
+        return _Found(
+            rows=(_row(place, code="NOT_A_VOLUME", reason="no DICOM file in this zip; unpack NIfTI files first"),)
+        )
     return _Found(objects=tuple(objects), damaged=tuple(damaged), listed=tuple(listed))
 
 
@@ -182,7 +194,7 @@ def _file_row(place: Place, options: ScanOptions) -> ScannedSeries:
 def _grouped(
     objects: list[tuple[Place, Any]],
     damaged: list[tuple[Place, Damaged]],
-    listed: Mapping[str, set[str]],
+    listed: list[tuple[Place, Any]],
     options: ScanOptions,
 ) -> Iterator[ScannedSeries]:
     """The series of one SOURCE, or of one zip in it."""
@@ -195,12 +207,9 @@ def _grouped(
     hit: set[str] = set()
     for uid, members in by_uid.items():
         row = _series_row(members, options)
-        present = {str(place.path / each.instance.member.name).casefold() for place, each in members}
-        gone = listed.get(uid, set()) - present
-        if gone and listed[uid] & present:  # else the files were moved, and the index says nothing about them
-            reason = (
-                f"{len(gone)} of the {len(listed[uid])} files that DICOMDIR lists are not here; copy the series again"
-            )
+        present = {listing.key_of(place.path / each.instance.member.name) for place, each in members}
+        reason = listing.loss_of(listed, uid, present)
+        if reason:
             row = replace(row, code="TRUNCATED", reason=reason)
         folders = {_folder_of(place, each.instance.member.name) for place, each in members}
         for folder in sorted(folders & spoiled.keys()):
@@ -233,7 +242,7 @@ def _series_row(members: list[tuple[Place, Any]], options: ScanOptions) -> Scann
         [each for _, each in members],
         path=path,
         source=path.relative_to(place.base).as_posix(),
-        kind="dicom-zip" if place.kind == ZIP else "dicom",
+        kind=_kind(place),
         files=tuple(sorted(names)),
         unit=options.unit,
         key=options.key,
@@ -246,8 +255,11 @@ def _renamed(facts: Any, name: str) -> Any:
 
 
 def _row(place: Place, *, study: str = "", series: str = "", code: str = "", reason: str = "") -> ScannedSeries:
-    kind = "dicom-zip" if place.kind == ZIP else place.kind if place.kind in FILE_KINDS else "dicom"
-    return ScannedSeries(study, series, kind, place.path, place.source, code=code, reason=reason)
+    return ScannedSeries(study, series, _kind(place), place.path, place.source, code=code, reason=reason)
+
+
+def _kind(place: Place) -> str:
+    return "dicom-zip" if place.kind == ZIP else place.kind if place.kind in FILE_KINDS else "dicom"
 
 
 def _named(row: ScannedSeries, options: ScanOptions) -> ScannedSeries:

@@ -1,8 +1,11 @@
 """Volumes of the RAD-ChestCT release: an .npz archive with one array `ct`. No pickle is ever read.
 
-The archive holds voxels alone. Their geometry is the release's: HU resampled to 0.8 mm on every axis, axis 0 from
-superior to inferior, axis 1 from anterior to posterior, axis 2 from right to left (Draelos et al. 2021, arXiv
-2002.04752; RAD-ChestCT data descriptor). Where the patient lay is not kept: the affine begins at the volume's corner.
+The archive holds voxels alone. Their geometry is what the authors' preprocessing does (Draelos et al. 2021,
+doi 10.1016/j.media.2020.101857, appendix A.2; github.com/rachellea/ct-volume-preprocessing, preprocess_volumes.py): HU
+resampled by B-splines to 0.8 mm on every axis and clipped to [-1000, 1000], axis 0 from superior to inferior, axis 1
+from anterior to posterior, axis 2 from right to left. Where slices of the source had several gaps, it took the most
+frequent one for all, which nothing here can see; the release's metadata tables tell which. Where the patient lay is
+not kept: the affine begins at the volume's corner. No file of the release was at hand to try this on.
 """
 
 import zipfile

@@ -50,9 +50,11 @@ class ObjectFacts:
     frames_code: str = ""
 
 
-def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], list[Damaged], list[tuple[str, str]]]:
-    """The facts of every DICOM object among these files, the files that cannot be read, and what a DICOMDIR lists as
-    (SeriesInstanceUID, file). Other files are ignored.
+def facts_of(
+    members: Sequence[Member], path: Path
+) -> tuple[list[ObjectFacts], list[Damaged], list[dicomdir.ListedSeries]]:
+    """The facts of every DICOM object among these files, the files that cannot be read, and the series that a DICOMDIR
+    lists. Other files are ignored.
 
     Args:
         members: Files of one source.
@@ -60,11 +62,11 @@ def facts_of(members: Sequence[Member], path: Path) -> tuple[list[ObjectFacts], 
     """
     found: list[ObjectFacts] = []
     damaged: list[Damaged] = []
-    listed: list[tuple[str, str]] = []
+    listed: list[dicomdir.ListedSeries] = []
     with quietly():
         for member in members:
             if member.name.rpartition("/")[2].upper() == dicomdir.NAME:
-                listed += dicomdir.listed_files(member)
+                listed += dicomdir.listed_series(member)
             try:
                 facts = _facts(member, path)
             except CodedError as error:

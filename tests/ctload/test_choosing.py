@@ -158,6 +158,23 @@ def test_label_maps_named_in_a_scan_table_ride_along(tmp_path):
     np.testing.assert_array_equal(open_store(tmp_path / "store").read("scan", array="labels/liver"), labels)
 
 
+def test_channels_named_in_a_scan_table_are_sibling_arrays_and_count_as_a_change(tmp_path):
+    voxels, late = voxels_of(1), voxels_of(2)
+    write_nifti(tmp_path / "in" / "scan.nii.gz", voxels)
+    write_nifti(tmp_path / "late.nii.gz", late)
+    table = scan_table(tmp_path / "in")
+    write_rows(table, [row | {"channel:late": "late.nii.gz"} for row in rows_of(table)])
+    assert pack([table], tmp_path / "store", preset="native").packed == ("scan",)
+    store = open_store(tmp_path / "store")
+    assert store.studies.table["channels"].to_pylist() == [["0", "1"]]
+    np.testing.assert_array_equal(store.read("scan"), voxels)
+    np.testing.assert_array_equal(store.read("scan", array="1"), late)
+    assert pack([table], tmp_path / "store", preset="native").reused == ("scan",)
+    write_nifti(tmp_path / "late.nii.gz", voxels_of(3))
+    assert pack([table], tmp_path / "store", preset="native").packed == ("scan",)
+    np.testing.assert_array_equal(open_store(tmp_path / "store").read("scan", array="1"), voxels_of(3))
+
+
 def test_a_series_that_is_gone_since_the_scan_is_refused(export, tmp_path):
     table = scan_table(export)
     for file in (export / "b" / "only").iterdir():

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pyarrow.csv
 import pyarrow.parquet
-import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from ctload.cli import main
 from ctload.scan_table import COLUMNS, IDENTIFIERS, LOCAL
@@ -225,45 +222,3 @@ def test_an_id_that_looks_like_a_number_stays_text(tmp_path):
     old = read_rows(out)[0]["study"]
     out.write_text(text.replace(old, "12e4567890123456"))
     assert read_rows(out)[0]["study"] == "12e4567890123456"
-
-
-def write_dicomdir(folder: Path) -> None:
-    """Take the suffixes off the files below a folder, as CDs have them, and write an index of them."""
-    records = []
-    for file in [each.rename(each.with_suffix("")) for each in sorted(folder.rglob("*.dcm"))]:
-        series, image = Dataset(), Dataset()
-        series.DirectoryRecordType, image.DirectoryRecordType = "SERIES", "IMAGE"
-        series.SeriesInstanceUID = pydicom.dcmread(file, stop_before_pixels=True).SeriesInstanceUID
-        image.ReferencedFileID = [part.upper() for part in file.relative_to(folder).parts]
-        records += [series, image]
-    index = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
-    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    index.DirectoryRecordSequence = records
-    index.save_as(folder / "DICOMDIR", enforce_file_format=True)
-
-
-@pytest.mark.parametrize("is_zip", [False, True])
-def test_an_end_slice_that_only_the_dicomdir_knows_of_is_missed(tmp_path, is_zip):
-    """Of a series that lost its last slice neither gaps nor counts tell; the index of the CD does."""
-    for name in "ab":
-        write_series(tmp_path / "cd" / name, 6, series=name)
-    write_dicomdir(tmp_path / "cd")
-
-    def codes() -> list[str]:
-        return [row.code for row in scan([zipped(tmp_path / "cd") if is_zip else tmp_path / "cd"], OPTIONS)]
-
-    assert codes() == ["", ""]
-    last = max((tmp_path / "cd" / "b").iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
-    last.unlink()
-    assert sorted(codes()) == ["", "TRUNCATED"]
-
-
-def test_an_index_of_files_that_were_moved_or_that_is_damaged_says_nothing(tmp_path):
-    write_series(tmp_path / "cd" / "a", 6, series="a")
-    write_dicomdir(tmp_path / "cd")
-    (tmp_path / "cd" / "a").rename(tmp_path / "cd" / "moved")
-    assert [row.code for row in scan([tmp_path / "cd"], OPTIONS)] == [""]
-    (tmp_path / "cd" / "DICOMDIR").write_bytes((tmp_path / "cd" / "DICOMDIR").read_bytes()[:300])
-    assert {row.code for row in scan([tmp_path / "cd"], OPTIONS)} <= {"", "UNDECODABLE"}
