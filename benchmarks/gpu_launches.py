@@ -50,4 +50,4 @@ def _count(loss: Callable, dim: int) -> int:
             torch.cuda.synchronize()
     wanted = torch.autograd.DeviceType.CUDA if is_cuda else torch.autograd.DeviceType.CPU
     quiet = ("Memcpy", "Memset")  # copies of scalars are no kernels
-    return sum(1 for event in seen.events() if event.device_type == wanted and not event.name.startswith(quiet))
+    return sum(1 for event in seen.events() or [] if event.device_type == wanted and not event.name.startswith(quiet))

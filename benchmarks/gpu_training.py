@@ -157,7 +157,11 @@ def _optimizer_step(size: Sizes, kind: str) -> Callable[[], Any]:
     learned = [parameter.to(device()).detach() for tower in (image, words) for parameter in tower.parameters()]
     for parameter in learned:
         parameter.requires_grad_().grad = torch.zeros_like(parameter)
-    options = {"fused": {"fused": True}, "foreach": {"foreach": True}, "for loop": {"foreach": False}}
+    options: dict[str, dict[str, Any]] = {
+        "fused": {"fused": True},
+        "foreach": {"foreach": True},
+        "for loop": {"foreach": False},
+    }
     return torch.optim.AdamW(learned, lr=1e-5, **options[kind]).step
 
 

@@ -49,7 +49,7 @@ def _measured(batch: int, pipeline: str, *, is_tiny: bool) -> tuple[list[float],
     size = sizes(is_tiny)
     torch.backends.cudnn.benchmark = True
     step = TrainingStep(model_of(size), config_of(batch, size), World(0, 1, device()))
-    number, taken = 0, []
+    number, taken, loss = 0, [], torch.zeros(())
     with _loader(batch, pipeline, size.volume, 4 if is_tiny else STUDIES) as loader:
         for epoch in range(1 + EPOCHS_TIMED):
             meter = Meter(steps=0, first_step=0, batch_size=batch, is_shown=False)
