@@ -230,6 +230,20 @@ class UnitStrata:
             drawn.append(stratum.rows[places])
         return np.concatenate(drawn)
 
+    def draw_many(self, first: int, num: int) -> np.ndarray:
+        """(num, B) rows of the unit's batches first, first + 1, ..., each as `draw` gives it, in one go."""
+        before = self.quota.before_each(first, first + num)
+        counts = np.diff(before, axis=0)
+        ends = np.cumsum(counts, axis=1)
+        batches = np.empty((num, int(counts[0].sum())), np.int64)
+        for at, (stratum, key, window) in enumerate(zip(self.strata, self.keys, self.quota.largest, strict=True)):
+            places = np.empty(before[-1, at] - before[0, at], np.int64)
+            draw_rounds(places, np.empty(2 * window - 1, np.int64), int(before[0, at]), len(stratum.rows), window, key)
+            batch = np.repeat(np.arange(num), counts[:, at])
+            number_in_batch = np.arange(len(places)) - (before[batch, at] - before[0, at])
+            batches[batch, ends[batch, at] - counts[batch, at] + number_in_batch] = stratum.rows[places]
+        return batches
+
     def stratum_of(self, row: int) -> Stratum:
         """The stratum that holds a row.
 

@@ -62,6 +62,21 @@ class Quota:
             counts[second] = num_batches * int(quota + self.per_batch[second]) - counts[first]
         return tuple(counts)
 
+    def before_each(self, first: int, stop: int) -> np.ndarray:
+        """(stop - first + 1, S) int64: what `before` gives for first, first + 1, ..., stop."""
+        numbers = np.arange(first, stop + 1, dtype=np.int64)
+        if self.table is not None:
+            periods, rest = np.divmod(numbers, len(self.table) - 1)
+            return periods[:, None] * self.table[-1] + self.table[rest]
+        counts = [numbers * quota.numerator // quota.denominator for quota in self.per_batch]
+        uneven = [place for place, quota in enumerate(self.per_batch) if quota.denominator > 1]
+        if uneven:
+            one, other = uneven
+            quota = self.per_batch[one]
+            counts[one] = (numbers * quota.numerator + self.offset) // quota.denominator
+            counts[other] = numbers * int(quota + self.per_batch[other]) - counts[one]
+        return np.stack(counts, axis=1)
+
     def at(self, number: int) -> tuple[int, ...]:
         """Studies of each stratum in batch `number` (from 0)."""
         return tuple(after - now for after, now in zip(self.before(number + 1), self.before(number), strict=True))

@@ -107,11 +107,14 @@ class BoundTwin:
         first = span * self.span_epochs
         batches = np.empty((self.span_epochs * self.num_batches, self.batch_size), np.int64)
         places: dict[str, list[int]] = {}
+        first_of: dict[str, int] = {}
         for place in range(len(batches)):
             epoch, step = divmod(place, self.num_batches)
             unit, num_before = self.arm.unit_step(first + epoch, step)
-            batches[place] = self.arm.units[unit].draw(num_before)
+            first_of.setdefault(unit, num_before)
             places.setdefault(unit, []).append(place)
+        for unit, of_unit in places.items():  # the unit's batches follow one another, whatever stands between them
+            batches[of_unit] = self.arm.units[unit].draw_many(first_of[unit], len(of_unit))
         _mix_units(batches, places, self.seed, span)
         return batches
 

@@ -14,6 +14,7 @@ import pytest
 
 import ctload
 from ctload.augment import Augment
+from ctload.cores import thread_share
 from ctload.crop import CenterCrop, Crop, RandomCrop
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.geometry import Box
@@ -504,6 +505,15 @@ def test_memory_does_not_grow_with_the_number_of_batches(tmp_path: Path, pipelin
             assert num_batches == 20
             sizes.append(resident_mb())
     assert sizes[-1] - sizes[5] < 10
+
+
+def test_threads_are_a_share_of_the_cores_where_a_launcher_says_how_many_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
+    shares = []
+    for local in ("", "1", "4", "5", "64", "many"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        shares.append(thread_share())
+    assert shares == [12, 12, 3, 2, 1, 12]
 
 
 def test_plans_are_drawn_without_reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

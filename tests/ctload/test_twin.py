@@ -50,6 +50,20 @@ def test_twin_has_the_multiset_of_its_arm_per_unit_and_span(
         assert twin.draw(epochs[0], step).unit == first.draw(epochs[0], step).unit
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([{"0": 1, "1": 3}, {"0": 1, "1": 2}, {"0": 3, "1": 2, "2": 2}, {"1": 1}]),
+    st.integers(0, 500),
+    st.integers(1, 40),
+)
+def test_many_batches_drawn_at_once_are_those_drawn_one_by_one(seed: int, quotas: dict, first: int, num: int) -> None:
+    studies = make_studies(60, columns={"abnormal": np.random.default_rng(seed).permutation(60) % 3})
+    strata = StratifiedSampler("abnormal", quotas, 4, seed).bind(studies).units[""]
+    expected = [strata.draw(number) for number in range(first, first + num)]
+    np.testing.assert_array_equal(strata.draw_many(first, num), expected)
+
+
 def test_twin_batches_have_a_random_ratio_where_the_arm_is_exact() -> None:
     studies = make_studies(400, columns={"abnormal": [0] * 200 + [1] * 200})
     arm = StratifiedSampler("abnormal", {"normal": 1, "abnormal": 3}, 8, 0)
