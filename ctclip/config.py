@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ctclip.errors import ConfigError
-from ctclip.objectives.parameters import OffclipParameters
+from ctclip.objectives.parameters import (
+    CagclParameters,
+    FvlmParameters,
+    Methods,
+    MococlipParameters,
+    MomentumParameters,
+    ObjectiveName,
+    OffclipParameters,
+)
 from ctclip.reports.sections import SECTIONS
 from ctload.augment import Augment
 
@@ -116,6 +124,10 @@ class DataConfig:
     the same in plain NumPy, slow."""
     prefetch: int = 2
     """Batches decoded ahead."""
+    anatomies: Literal["phantom", "ct-rate"] = "phantom"
+    """Only for objectives that look at anatomies apart: which they are (ctclip/texts/anatomies.py)."""
+    anatomy_label: str = "organs"
+    """Only for objectives that look at anatomies apart: the stored label map, packed from a column label:organs."""
     on_corrupt: Literal["raise", "replace"] = "raise"
     """What to do with a study whose bytes in the store are damaged: stop, naming it; or take the next study of its
     stratum, warn, and write it to RUN/quarantine.json."""
@@ -161,10 +173,16 @@ class TrainConfig:
     """Optimizer steps. 0: a run of the weights that init names, to be embedded and evaluated as they are."""
     seed: int = 0
     """Of weights, order, crops, augmentation and dropout."""
-    objective: tuple[Literal["clip", "offclip"], ...] = ("clip",)
+    objective: tuple[ObjectiveName, ...] = ("clip",)
     """What is minimised, the sum where several are named; METHODS.md tells what each is."""
     offclip: OffclipParameters = field(default_factory=OffclipParameters)
     """Only for the objective offclip: OFF-CLIP, ported to CT, not a reproduction."""
+    mococlip: MococlipParameters = field(default_factory=MococlipParameters)
+    """Only for the objective mococlip: MoCoCLIP, ported to CT, not a reproduction."""
+    fvlm: FvlmParameters = field(default_factory=FvlmParameters)
+    """Only for the objective fvlm: image and text of one anatomy at a time."""
+    cagcl: CagclParameters = field(default_factory=CagclParameters)
+    """Only for the objective cagcl: CA-GCL, form of its global term inferred."""
     data: DataConfig = field(default_factory=DataConfig)
     """Batches."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -203,17 +221,47 @@ class TrainConfig:
     """Resume although compile mode, threads, device or another setting differs: the bits will differ from those of
     a run that never stopped."""
 
+    @property
+    def methods(self) -> Methods:
+        """The choices of all objectives."""
+        return Methods(offclip=self.offclip, mococlip=self.mococlip, fvlm=self.fvlm, cagcl=self.cagcl)
+
 
 _MERLIN_IMAGE = ImageConfig((3, 8, 36, 3), (64, 128, 256, 512), stem_width=64, stem_planes=3)
 _MERLIN_TEXT = TextConfig("yikuan8/Clinical-Longformer", max_length=1024)
 _SMALL_IMAGE = ImageConfig((2, 2, 2, 2), (32, 64, 128, 256), stem_width=32)
 _SMALL_TEXT = TextConfig(pooling="mean", width=256, layers=4, heads=4, vocabulary=8192)
 
+# MoCo v2's crops and colours as CT has them; no mirroring, since reports name sides (METHODS.md).
+TWO_VIEWS = Augment(
+    scale=(1.0, 1.26),  # of a crop of 0.5 to 1 of the volume
+    translate_voxels=(3.0, 6.0, 6.0),
+    contrast=(0.9, 1.1),
+    brightness=0.1,
+    gamma=(0.7, 1.5),
+    gamma_probability=0.5,
+    noise_sigma=(0.0, 0.02),
+    noise_probability=0.5,
+    blur_sigma=(0.0, 1.0),
+    blur_probability=0.5,
+)
+
+_TINY = TrainConfig(
+    data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
+    model=ModelConfig(ImageConfig(), TextConfig(pooling="mean"), embedding_dim=128, logit_scale=2.3),
+)
+
 PRESETS: dict[str, TrainConfig] = {
-    "tiny": TrainConfig(
-        data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
-        model=ModelConfig(ImageConfig(), TextConfig(pooling="mean"), embedding_dim=128, logit_scale=2.3),
+    "tiny": _TINY,
+    "offclip": replace(_TINY, objective=("offclip",)),
+    "mococlip": replace(
+        _TINY,
+        objective=("mococlip",),
+        mococlip=MococlipParameters(image=MomentumParameters(momentum=0.98)),  # 1 - 20 / steps
+        data=replace(_TINY.data, augment=TWO_VIEWS),
     ),
+    "fvlm": replace(_TINY, objective=("fvlm",), data=replace(_TINY.data, schedule="full")),
+    "cagcl": replace(_TINY, objective=("cagcl",), data=replace(_TINY.data, schedule="full")),
     "merlin-small": TrainConfig(
         data=DataConfig(windows_hu=((-1000.0, 1000.0), (-150.0, 250.0))),
         model=ModelConfig(_SMALL_IMAGE, _SMALL_TEXT, embedding_dim=256, logit_scale=2.3),
@@ -248,51 +296,3 @@ def preset(name: str, **changes: object) -> TrainConfig:
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)  # pyright: ignore[reportArgumentType]
-
-
-def check_config(config: TrainConfig) -> None:
-    """Refuse what contradicts itself, before anything runs.
-
-    Raises:
-        ConfigError: Names the field, its value, the limit and the way out.
-    """
-    data, text = config.data, config.model.text
-    at_least_one = {
-        "data.batch_size": data.batch_size, "checkpoint_every": config.checkpoint_every,
-        "keep_checkpoints": config.keep_checkpoints, "log_every": config.log_every, "data.prefetch": data.prefetch,
-        "model.embedding_dim": config.model.embedding_dim, "model.text.max_length": text.max_length,
-    }  # fmt: skip
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1")
-    if config.steps < 0 or (config.steps == 0 and config.init == "random"):
-        raise ConfigError(
-            f"steps={config.steps} must be at least 1, or 0 with init: a run of given weights that are not trained"
-        )
-    at_least_zero = {"bn_group": config.bn_group, "profile_steps": config.profile_steps, "threads": config.threads}
-    for name, value in at_least_zero.items():
-        if value < 0:
-            raise ConfigError(f"{name}={value} must not be negative; 0 is its default")
-    if isinstance(config.micro_batch, int) and config.micro_batch < 1:
-        raise ConfigError(f"micro_batch={config.micro_batch} must be at least 1, or off, or auto")
-    if not 0 <= config.ema_decay < 1:
-        raise ConfigError(f"ema_decay={config.ema_decay} must be below 1, such as 0.999; 0 keeps no average")
-    if not 0 <= config.activation_budget <= 1:
-        raise ConfigError(f"activation_budget={config.activation_budget} is a share, from 0 to 1")
-    if not 0 < data.fraction <= 1 or not all(0 < fraction <= 1 for fraction in data.fractions):
-        raise ConfigError(
-            f"data.fraction={data.fraction} and data.fractions={data.fractions} are shares, above 0 and up to 1"
-        )
-    if data.twin_epochs < 1:
-        raise ConfigError(f"data.twin_epochs={data.twin_epochs} must be at least 1")
-    if not data.windows_hu:
-        raise ConfigError("data.windows_hu is empty; give at least one (low, high), as (-1000, 1000)")
-    unknown = sorted(set(data.quotas) - {"normal", "abnormal"})
-    if unknown:
-        raise ConfigError(f"data.quotas has unknown keys {unknown}; they are normal and abnormal")
-    if not config.optim.learning_rate > 0:
-        raise ConfigError(f"optim.learning_rate={config.optim.learning_rate} must be above 0")
-    if text.name == "" and text.width % text.heads:
-        raise ConfigError(f"model.text.width={text.width} must be a multiple of model.text.heads={text.heads}")
-    if data.schedule != "full" and not data.sections:
-        raise ConfigError(f"data.schedule={data.schedule!r} needs data.sections; use schedule 'full' for none")

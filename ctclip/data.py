@@ -7,33 +7,30 @@ them, names the sampler, and turns a loader's batch into a TrainBatch.
 import importlib.util
 import os
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ctclip.anatomy_rows import AnatomyRows
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
 from ctclip.config import DataConfig, TrainConfig
+from ctclip.drawing import drawable_sections, join_columns, make_sampler, take_fraction
 from ctclip.errors import CohortError, ConfigError
+from ctclip.method_rows import label_maps, num_views, training_rows
 from ctclip.models.text import TextTokenizer, Tokens
 from ctclip.objectives.facts import Facts
-from ctclip.objectives.parameters import Methods
-from ctclip.objectives.requirements import RunFacts, check_objectives, check_run
-from ctclip.study_rows import StudyRows, make_study_rows
-from ctclip.texts.text_units import ABNORMAL, FULL, TEXT, TextUnits, make_text_units, text_columns
+from ctclip.study_rows import StudyRows
+from ctclip.texts.text_units import FULL, TextUnits, make_text_units, text_columns
 from ctclip.training.distributed import World, choose_device
 from ctload.batch import Batch
 from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
-from ctload.errors import SamplerError
 from ctload.loader import Loader
 from ctload.manifest import Studies
-from ctload.sampler import Sampler, ShuffleSampler, StratifiedSampler
+from ctload.sampler import Sampler
 from ctload.store import Store, open_store
-from ctload.subset import nested_subsets
-from ctload.twin import ShuffledTwin
-from ctload.units import AlternatingUnits
 from ctload.window import HuWindow
 
 
@@ -43,10 +40,12 @@ class TrainBatch:
 
     Attributes:
         volume: (B, C, D, H, W) float32 in [0, 1], channels-last 3D, on the training device.
-        tokens: Of the studies' texts in `unit`.
+        tokens: Of the studies' texts in `unit`, or of the texts of all their anatomies.
         unit: "report" or a section.
         study: B study ids.
         facts: What objectives other than CLIP know of the studies; None for CLIP alone.
+        key_volume: As `volume`, a second view, where the objective compares two.
+        numbers: (B, D, H, W) anatomy number + 1 of every voxel, where the objective looks at anatomies by masks.
     """
 
     volume: Tensor
@@ -54,6 +53,8 @@ class TrainBatch:
     unit: str
     study: tuple[str, ...]
     facts: Facts | None = None
+    key_volume: Tensor | None = None
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ class TrainingData:
     sampler: Sampler
     pipeline: str
     left_out: dict[str, str]
-    rows: StudyRows | None = None
+    rows: StudyRows | AnatomyRows | None = None
 
     def training_texts(self) -> list[str]:
         """Every text of the training split, for a vocabulary."""
-        return self.texts.all_texts()
+        further = self.rows.all_texts() if isinstance(self.rows, AnatomyRows) else []
+        return [*self.texts.all_texts(), *further]
 
     def summary(self) -> str:
         """What will be trained on, for the terminal."""
@@ -132,28 +134,6 @@ def config_cohort(config: TrainConfig) -> Cohort:
     return read_cohort(config.cohort, is_partial=config.data.unpacked == "leave_out", findings=config.findings)
 
 
-def training_rows(config: TrainConfig, cohort: Cohort, studies: Studies, texts: TextUnits) -> StudyRows | None:
-    """What the run's objectives know of the studies; None for CLIP alone.
-
-    Raises:
-        ConfigError: Objectives that count a term twice, or a unit without a pair of normals.
-    """
-    if config.objective == ("clip",):
-        return None
-    methods = Methods(offclip=config.offclip)
-    check_objectives(config.objective, methods)
-    if config.offclip.pair_unit == "anatomy":
-        raise ConfigError(
-            "offclip.pair_unit='anatomy' needs an image embedding per anatomy, and a run has one per study; take "
-            "'section' or 'study'"
-        )
-    is_filtered = config.offclip.filter_text
-    rows = make_study_rows(cohort, studies, texts, config.offclip, is_filtered=is_filtered, seed=config.seed)
-    facts = RunFacts(len(studies), config.steps, rows.counts(), has_masks=False, num_views=1)
-    check_run(config.objective, methods, facts)
-    return rows
-
-
 def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader:
     """The training loader of this rank."""
     return Loader(
@@ -169,6 +149,8 @@ def open_loader(config: TrainConfig, data: TrainingData, world: World) -> Loader
         world_size=world.size,
         prefetch=config.data.prefetch,
         channels=config.data.channels,
+        labels=label_maps(config),
+        num_views=num_views(config),
         on_corrupt=config.data.on_corrupt,
         num_threads=threads_per_rank(),
     )
@@ -210,64 +192,6 @@ def join_cohort(store: Store, cohort: Cohort, *, unpacked: str) -> Studies:
     if absent:
         warnings.warn(f"{len(absent)} of {len(cohort)} studies are not in the store and are left out", stacklevel=2)
     return store.studies.take([store.studies.row_of(study) for study in found])
-
-
-def take_fraction(studies: Studies, cohort: Cohort, config: DataConfig, *, seed: int) -> Studies:
-    """The nested share `config.fraction` of a split's studies (ctload/subset.py).
-
-    Args:
-        studies: Of the split, in the store.
-        cohort: The split; its patients are whole, its findings are balanced.
-        config: fraction and fractions.
-        seed: Of the choice.
-
-    Raises:
-        SamplerError: A finding of the split would have no positive study left.
-    """
-    if config.fraction == 1:
-        return studies
-    found = [name for name in cohort.findings if (cohort.labels()[:, cohort.findings.index(name)] == 1).any()]
-    joined = join_columns(studies, cohort.table.select(["study", "patient", *found]))
-    shares = sorted({*config.fractions, config.fraction})
-    rows = nested_subsets(joined, shares, labels=found, patient="patient", seed=seed)[config.fraction]
-    return studies.take(rows)
-
-
-def join_columns(studies: Studies, columns) -> Studies:
-    """Studies.join, where columns of the same name that were carried from the packing table give way."""
-    names = [name for name in columns.column_names if name != "study" and name in studies.table.column_names]
-    return Studies(studies.table.drop_columns(names), studies.store).join(columns)
-
-
-def make_sampler(config: DataConfig, sections: tuple[str, ...], *, seed: int) -> Sampler:
-    """The sampler of a configuration, its alternation over these sections."""
-    schedule = config.schedule if sections or config.schedule != "alternate" else "full"
-    units = AlternatingUnits(sections, full=FULL, schedule=schedule)
-    if config.sampler == "shuffle":
-        by = ABNORMAL if config.eligible == "normality" else TEXT
-        return ShuffleSampler(config.batch_size, seed, by=by, units=units)
-    arm = StratifiedSampler(
-        ABNORMAL, config.quotas, config.batch_size, seed, units=units, small_stratum=config.small_stratum
-    )
-    return ShuffledTwin(arm, config.twin_epochs) if config.sampler == "twin" else arm
-
-
-def drawable_sections(studies: Studies, config: DataConfig) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Sections of the configuration that can fill a batch, and the others with the reason.
-
-    With config.small_section == "error" all are returned, and binding the sampler will refuse the first that cannot.
-    """
-    if config.schedule == "full":
-        return (), {}
-    if config.small_section == "error":
-        return config.sections, {}
-    left_out = {}
-    for section in config.sections:
-        try:
-            make_sampler(replace(config, schedule="sections"), (section,), seed=0).bind(studies)
-        except SamplerError as error:
-            left_out[section] = error.message
-    return tuple(section for section in config.sections if section not in left_out), left_out
 
 
 def training_crop(config: DataConfig) -> Crop:
@@ -315,18 +239,28 @@ def has_dali() -> bool:
 
 
 def to_train_batch(
-    batch: Batch, texts: TextUnits, tokenizer: TextTokenizer, device: torch.device, rows: StudyRows | None = None
+    batch: Batch,
+    texts: TextUnits,
+    tokenizer: TextTokenizer,
+    device: torch.device,
+    rows: StudyRows | AnatomyRows | None = None,
 ) -> TrainBatch:
     """A loader's batch with the tokens of its studies' texts, on the training device."""
     read = texts.of(batch.study, batch.unit) if rows is None else rows.read(batch)
-    facts = None if rows is None else rows.facts(batch, device)
-    return TrainBatch(to_volume(batch, device), tokenizer(read).to(device), batch.unit, batch.study, facts)
+    facts = numbers = None
+    if isinstance(rows, AnatomyRows):
+        numbers = rows.numbers(batch, device)
+        facts = rows.facts(batch, numbers, device)
+    elif rows is not None:
+        facts = rows.facts(batch, device)
+    key_volume = _on_device(batch.views[1].volume, device) if len(batch.views) > 1 else None
+    tokens = tokenizer(read).to(device)
+    return TrainBatch(to_volume(batch, device), tokens, batch.unit, batch.study, facts, key_volume, numbers)
 
 
 def to_volume(batch: Batch, device: torch.device) -> Tensor:
     """(B, C, D, H, W) float32 of a loader's batch, channels-last 3D, on a device."""
-    volume = batch.volume.to(device, non_blocking=True)
-    return volume.contiguous(memory_format=torch.channels_last_3d)
+    return _on_device(batch.volume, device)
 
 
 def check_store(path: str) -> Path:
@@ -345,3 +279,7 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _on_device(volume: Tensor, device: torch.device) -> Tensor:
+    return volume.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last_3d)

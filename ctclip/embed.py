@@ -16,15 +16,18 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from ctclip.anatomy_rows import batch_numbers
 from ctclip.cohorts.cohort import Cohort
-from ctclip.config import DataConfig
+from ctclip.config import DataConfig, TrainConfig
 from ctclip.data import choose_pipeline, join_cohort, loader_device, still_crop, threads_per_rank, to_volume, windows
 from ctclip.errors import CheckpointError, EvaluationError
+from ctclip.method_rows import anatomies_of, anatomy_of, label_maps
 from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.text import TextEncoder, TextTokenizer
 from ctclip.reports.sections import clean_text
 from ctclip.training.checkpoint import Checkpoint, load_model, read_checkpoint
 from ctclip.training.distributed import choose_device
+from ctload.batch import Batch
 from ctload.durable import replace_file
 from ctload.loader import Loader
 from ctload.manifest import Studies
@@ -45,6 +48,8 @@ class Embeddings:
         split: Of the cohort; "" where there is none.
         pooled: (N, P) float32, the averaged features before the head, where they were asked for. Merlin's code calls
             these the image embedding.
+        anatomy: (N, A, E) float32, L2-normalised, of the run's anatomies, where its model looks at them apart; `image`
+            is then their mean.
     """
 
     study: tuple[str, ...]
@@ -52,6 +57,7 @@ class Embeddings:
     checkpoint: str
     split: str = ""
     pooled: np.ndarray | None = None
+    anatomy: np.ndarray | None = None
 
 
 def embed_split(
@@ -101,23 +107,23 @@ def embed_studies(
 ) -> Embeddings:
     """Embed studies of a store, in their order. Arguments as in `embed_split`."""
     loaded, model, place = open_model(checkpoint, device)
-    data = loaded.config.data
+    data, masks = loaded.config.data, label_maps(loaded.config)
     rows: list[np.ndarray] = []
     names: list[str] = []
     with (
-        still_loader(studies, data, pipeline, place, batch_size or data.batch_size) as loader,
+        still_loader(studies, data, pipeline, place, batch_size or data.batch_size, labels=masks) as loader,
         tqdm(total=len(studies), desc="embed", unit="study", disable=is_quiet) as bar,
         torch.inference_mode(),
         torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"),
     ):
         for batch in loader:
-            features = model.encode_image(to_volume(batch, place))
-            rows.append(functional.normalize(features.float(), dim=1).cpu().numpy())
+            rows.append(_unit_features(model, batch, loaded.config, place))
             names.extend(batch.study)
             bar.update(len(batch.study))
-    image = np.concatenate(rows)
+    found = np.concatenate(rows)  # (N, E), or (N, A, E)
+    image = found if found.ndim == 2 else found.mean(1) / np.linalg.norm(found.mean(1), axis=1, keepdims=True)
     _check_finite(names, image)
-    return Embeddings(tuple(names), image, loaded.digest, split)
+    return Embeddings(tuple(names), image, loaded.digest, split, anatomy=found if found.ndim == 3 else None)
 
 
 class TextEmbedder:
@@ -176,6 +182,8 @@ def write_embeddings(embeddings: Embeddings, path: str | Path) -> Path:
     }
     if embeddings.pooled is not None:
         arrays["pooled"] = embeddings.pooled
+    if embeddings.anatomy is not None:
+        arrays["anatomy"] = embeddings.anatomy
     content = io.BytesIO()
     np.savez(content, **arrays)
     replace_file(path, content.getvalue())
@@ -193,7 +201,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
         with np.load(path, allow_pickle=False) as file:
             study, image = file["study"], file["image"]
             checkpoint, split = str(file["checkpoint"]), str(file["split"])
-            pooled = file["pooled"] if "pooled" in file.files else None
+            pooled, anatomy = (file[name] if name in file.files else None for name in ("pooled", "anatomy"))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise EvaluationError(f"holds no embeddings: {error}; write them with `ctclip embed`", path=path) from error
     if image.ndim != 2 or image.dtype != np.float32 or study.shape != image.shape[:1]:
@@ -201,21 +209,35 @@ def read_embeddings(path: str | Path) -> Embeddings:
             f"study {study.shape} and image {image.shape} {image.dtype} do not fit; write them with `ctclip embed`",
             path=path,
         )
-    return Embeddings(tuple(study.tolist()), image, checkpoint, split, pooled)
+    return Embeddings(tuple(study.tolist()), image, checkpoint, split, pooled, anatomy)
 
 
 def open_model(checkpoint: str | Path, device: str) -> tuple[Checkpoint, DualEncoder, torch.device]:
     """The checkpoint's model in evaluation mode."""
     loaded, place = read_checkpoint(checkpoint), choose_device(device)
     model = build_dual_encoder(
-        loaded.config.model, loaded.text_folder, num_channels=loaded.num_channels, seed=0, is_pretrained=False
+        loaded.config.model,
+        loaded.text_folder,
+        num_channels=loaded.num_channels,
+        seed=0,
+        is_pretrained=False,
+        anatomy=anatomy_of(loaded.config),
+        num_anatomies=len(anatomies_of(loaded.config)),
     )
     load_model(loaded, model)
     return loaded, model.to(place).eval(), place
 
 
-def still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torch.device, batch_size: int) -> Loader:
-    """Volumes of studies in their order, unaugmented, cropped in the middle."""
+def still_loader(
+    studies: Studies,
+    data: DataConfig,
+    pipeline: str,
+    device: torch.device,
+    batch_size: int,
+    *,
+    labels: tuple[str, ...] = (),
+) -> Loader:
+    """Volumes of studies in their order, unaugmented, cropped in the middle; with these label maps."""
     chosen = choose_pipeline(pipeline, device)
     return Loader(
         studies,
@@ -227,7 +249,21 @@ def still_loader(studies: Studies, data: DataConfig, pipeline: str, device: torc
         to="torch",
         prefetch=data.prefetch,
         channels=data.channels,
+        labels=labels,
     )
+
+
+def _unit_features(model: DualEncoder, batch: Batch, config: TrainConfig, place: torch.device) -> np.ndarray:
+    """(B, E), or (B, A, E) of a model that looks at anatomies apart; float32, L2-normalised."""
+    volume = to_volume(batch, place)
+    if model.anatomy is None:
+        features = model.encode_image(volume)
+    else:
+        numbers = None
+        for name in label_maps(config):
+            numbers = batch_numbers(batch, name, anatomies_of(config), place)
+        features = model.embed_anatomies(volume, numbers)
+    return functional.normalize(features.float(), dim=-1).cpu().numpy()
 
 
 def _check_finite(names: list[str], image: np.ndarray) -> None:

@@ -15,10 +15,11 @@ from ctclip.errors import EvaluationError
 from ctclip.evaluation.collapse import collapse_report
 from ctclip.evaluation.protocol import EvaluateOptions
 from ctclip.evaluation.retrieval import retrieval_report
-from ctclip.evaluation.robustness import ANATOMY_OF, macro_by_template
+from ctclip.evaluation.robustness import macro_by_template
 from ctclip.evaluation.zeroshot import EmbedTexts
 from ctclip.reports.anatomy import route_report
 from ctclip.reports.sections import clean_text
+from ctclip.texts.finding_anatomy import ANATOMY_OF
 from ctclip.texts.prompts import PromptSet
 
 PARTS = ("retrieval", "robustness", "collapse")

@@ -1,6 +1,6 @@
 """How much a zero-shot score depends on how the prompt is worded: one score per template, and their spread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ctclip.evaluation.protocol import EvaluateOptions
 from ctclip.evaluation.statistics import none_if_nan, paired_difference, percentile_interval
 from ctclip.evaluation.zeroshot import EmbedTexts, score_cohort
 from ctclip.reports.sections import clean_text
+from ctclip.texts.finding_anatomy import ANATOMY_OF
 from ctclip.texts.prompts import Prompts, PromptSet
 
 # (name, positive, negative); {d} is the finding, {a} its anatomy. A change of the list is a change of VERSION.
@@ -29,34 +30,6 @@ TEMPLATES = (
     ("significant", "{a} shows {d}.", "{a} shows no significant abnormalities."),
     ("bare", "{d}", "no {d}"),
 )
-
-_ANATOMIES = {
-    "bowel": ("submucosal_edema", "appendicitis", "bowel_obstruction"),
-    "kidney": ("renal_hypodensities", "renal_cyst", "hydronephrosis"),
-    "heart": (
-        "aortic_valve_calcification", "coronary_calcification", "cardiomegaly", "Cardiomegaly", "Pericardial effusion",
-        "Coronary artery wall calcification",
-    ),
-    "vasculature": ("thrombosis", "abdominal_aortic_aneurysm", "atherosclerosis"),
-    "aorta": ("Arterial wall calcification", "Calcification"),
-    "pancreas": ("pancreatic_atrophy",),
-    "bone": ("osteopenia", "fracture"),
-    "gallbladder": ("surgically_absent_gallbladder", "gallstones"),
-    "lung": (
-        "atelectasis", "pleural_effusion", "Emphysema", "Atelectasis", "Lung nodule", "Lung opacity",
-        "Pulmonary fibrotic sequela", "Pleural effusion", "Mosaic attenuation pattern", "Peribronchial thickening",
-        "Consolidation", "Bronchiectasis", "Interlobular septal thickening",
-    ),
-    "esophagus": ("hiatal_hernia", "Hiatal hernia"),
-    "lymph node region": ("lymphadenopathy", "Lymphadenopathy"),
-    "prostate": ("prostatomegaly",),
-    "liver": ("biliary_ductal_dilation", "hepatomegaly", "hepatic_steatosis"),
-    "spleen": ("splenomegaly",),
-    "peritoneum": ("ascites", "free_air", "anasarca"),
-    "abdomen": ("metastatic_disease",),
-    "chest": ("Medical material",),
-}  # fmt: skip
-ANATOMY_OF = {finding: anatomy for anatomy, findings in _ANATOMIES.items() for finding in findings}
 
 
 @dataclass(frozen=True)
@@ -131,8 +104,10 @@ def macro_by_template(
     cohort: Cohort,
     embed_texts: EmbedTexts,
     options: EvaluateOptions | None = None,
+    apart: Mapping[str, np.ndarray] | None = None,
 ) -> TemplateScores:
     """AUROC of every finding under every template, and under the mean of all templates' unit vectors.
+    Arguments as in `score_cohort`.
 
     Raises:
         EvaluationError, PromptError: As `ctclip.evaluation.zeroshot.score_cohort`.
@@ -150,7 +125,13 @@ def macro_by_template(
     values, draws = [], []
     for prompts, aggregate in zip([*sets, PromptSet("template: all", pooled)], aggregates, strict=True):
         table = score_cohort(
-            image_embeddings, studies, cohort=cohort, prompts=prompts, embed_texts=embed_texts, aggregate=aggregate
+            image_embeddings,
+            studies,
+            cohort=cohort,
+            prompts=prompts,
+            embed_texts=embed_texts,
+            aggregate=aggregate,
+            apart=apart,
         )
         on_studies, under_draws = draw_auroc(table, options=options)
         values.append(on_studies)

@@ -5,6 +5,7 @@ It touches no voxel. The embeddings must be of the checkpoint whose text tower e
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ctclip.errors import ConfigError, EvaluationError
 from ctclip.evaluation.protocol import EvaluateOptions
 from ctclip.evaluation.report import report_scores
 from ctclip.evaluation.zeroshot import ScoreTable, save_scores, score_cohort
+from ctclip.method_rows import anatomies_of
+from ctclip.texts.anatomies import finding_place
 from ctclip.texts.prompts import PromptSet
 from ctload.durable import replace_file
 
@@ -80,7 +83,19 @@ def score_split(
         prompts=prompts,
         embed_texts=embed_texts,
         aggregate=aggregate,
+        apart=finding_images(embeddings, cohort.findings, read_config(run)),
     )
+
+
+def finding_images(embeddings: Embeddings, findings: Sequence[str], config: TrainConfig) -> dict[str, np.ndarray]:
+    """Finding -> (N, E) of its anatomy, for a run that looks at anatomies apart; empty for others.
+
+    A finding without an anatomy in the run's set is not in it: it is scored on the mean over anatomies.
+    """
+    if embeddings.anatomy is None:
+        return {}
+    places = {finding: finding_place(finding, anatomies_of(config)) for finding in findings}
+    return {finding: embeddings.anatomy[:, place] for finding, place in places.items() if place is not None}
 
 
 def score_run(

@@ -3,7 +3,7 @@
 Axis legend: N studies, F findings, E embedding size, T texts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
@@ -65,6 +65,7 @@ def score_cohort(
     prompts: PromptSet,
     embed_texts: EmbedTexts,
     aggregate: str = "similarities",
+    apart: Mapping[str, np.ndarray] | None = None,
 ) -> ScoreTable:
     """Score every study of a cohort for every finding that has labels and prompts.
 
@@ -76,6 +77,7 @@ def score_cohort(
         embed_texts: Texts (T) -> (T, E).
         aggregate: "similarities" takes the mean over prompts of the cosine, "embeddings" the cosine to the normalised
             mean of the prompts' unit vectors.
+        apart: Finding -> (N, E), in place of image_embeddings for that finding: those of its anatomy.
 
     Raises:
         EvaluationError: Ids that differ from the cohort's, embeddings of a wrong shape, NaN or of length 0.
@@ -92,8 +94,12 @@ def score_cohort(
     wanted = [*cohort.findings, *parts]
     chosen = prompts.select([*dict.fromkeys(wanted)])
     images = unit_rows(_in_cohort_order(image_embeddings, studies, cohort), what="image", names=cohort.studies)
+    own = {
+        name: unit_rows(_in_cohort_order(rows, studies, cohort), what="image", names=cohort.studies)
+        for name, rows in (apart or {}).items()
+    }
     vectors = _embed(chosen, embed_texts, size=images.shape[1])
-    scores = {name: _score(images, entry, vectors, aggregate) for name, entry in chosen.prompts.items()}
+    scores = {name: _score(own.get(name, images), entry, vectors, aggregate) for name, entry in chosen.prompts.items()}
     scores |= {name: np.max([scores[part] for part in COMPOSITES[name]], axis=0) for name in composites}
     findings = tuple(name for name in cohort.findings if name in scores)
     normal = _score(images, chosen.normal, vectors, aggregate) if chosen.normal else np.full(len(images), np.nan)

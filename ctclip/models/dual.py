@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ctclip.config import ModelConfig
+from ctclip.models.anatomy_pool import AnatomyPool
 from ctclip.models.features import Features
-from ctclip.models.inflated_resnet import InflatedResNet
+from ctclip.models.inflated_resnet import EXPANSION, InflatedResNet
 from ctclip.models.initial_weights import InitialWeights, lay_into
 from ctclip.models.text import TextEncoder, build_text_encoder
-from ctclip.objectives.learned import LearnedScalars
+from ctclip.objectives.learned import Learned
+from ctclip.objectives.parameters import AnatomyParameters
 
 
 class ImageEncoder(nn.Module):
@@ -24,7 +26,13 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.i3_resnet = tower
 
-    def forward(self, volume_BCDHW: Tensor) -> Tensor:
+    def forward(self, volume_BCDHW: Tensor, output: str = "image") -> Tensor | list[Tensor]:
+        """Features (B, E); or what "pooled" or "maps" of the tower's stages are made from them. One door for all, since
+        it is what gets compiled."""
+        if output == "pooled":
+            return self.i3_resnet.pooled(volume_BCDHW)
+        if output == "maps":
+            return self.i3_resnet.stage_maps(volume_BCDHW)
         return self.i3_resnet(volume_BCDHW)
 
 
@@ -42,10 +50,37 @@ class DualEncoder(nn.Module):
         self.encode_image = ImageEncoder(image)
         self.encode_text = text
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
-        self.objective: LearnedScalars | None = None  # set by the training step, where an objective learns more
+        self.anatomy: AnatomyPool | None = None  # set where the run's objective looks at anatomies apart
+        self.objective: Learned | None = None  # set by the training step, where an objective learns more
 
-    def forward(self, volume_BCDHW: Tensor, ids_BN: Tensor, mask_BN: Tensor) -> Features:
-        return Features(self.encode_image(volume_BCDHW), self.encode_text(ids_BN, mask_BN), self.logit_scale)
+    def forward(
+        self, volume_BCDHW: Tensor, ids_BN: Tensor, mask_BN: Tensor, numbers_BDHW: Tensor | None = None
+    ) -> Features:
+        """Features of B studies, or of their B x A anatomies.
+
+        Args:
+            volume_BCDHW: In [0, 1].
+            ids_BN: Tokens of as many texts.
+            mask_BN: 1 where there is a token.
+            numbers_BDHW: Of `anatomy_numbers`, with a pool of anatomies. None: no anatomy is anywhere, as where a pass
+                is only measured.
+        """
+        text = self.encode_text(ids_BN, mask_BN)
+        if self.anatomy is not None:
+            if numbers_BDHW is None:
+                numbers_BDHW = torch.zeros_like(volume_BCDHW[:, 0], dtype=torch.int64)
+            return Features(self.embed_anatomies(volume_BCDHW, numbers_BDHW).flatten(0, 1), text, self.logit_scale)
+        head = None if self.objective is None else self.objective.query_head
+        if head is None:
+            return Features(self.encode_image(volume_BCDHW), text, self.logit_scale)
+        pooled = self.encode_image(volume_BCDHW, "pooled")
+        image = self.encode_image.i3_resnet.project(pooled)
+        return Features(image, text, self.logit_scale, head(pooled.flatten(1)))
+
+    def embed_anatomies(self, volume_BCDHW: Tensor, numbers_BDHW: Tensor | None) -> Tensor:
+        """(B, A, E), not normalised; an anatomy that is not there has a row without meaning."""
+        assert self.anatomy is not None
+        return self.anatomy(self.encode_image(volume_BCDHW, "maps"), numbers_BDHW)[0]
 
 
 def build_dual_encoder(
@@ -56,6 +91,8 @@ def build_dual_encoder(
     seed: int,
     is_pretrained: bool,
     initial: InitialWeights | None = None,
+    anatomy: AnatomyParameters | None = None,
+    num_anatomies: int = 0,
 ) -> DualEncoder:
     """The model of a configuration, in channels-last 3D, its random weights drawn from `seed` alone.
 
@@ -66,6 +103,8 @@ def build_dual_encoder(
         seed: Of the random weights.
         is_pretrained: Read the text tower's pretrained weights; False where a checkpoint follows.
         initial: Weights to begin with in place of random ones.
+        anatomy: How anatomies are pooled, where the objective looks at them apart. The towers begin as without it.
+        num_anatomies: A.
 
     Raises:
         CheckpointError: The initial weights are of another architecture.
@@ -77,7 +116,13 @@ def build_dual_encoder(
         text = build_text_encoder(
             text_folder, config.text, embedding_dim=config.embedding_dim, is_pretrained=is_text_read
         )
-    model = DualEncoder(image, text, logit_scale=config.logit_scale)
+        model = DualEncoder(image, text, logit_scale=config.logit_scale)
+        if anatomy is not None:
+            widths = [EXPANSION * width for width in config.image.widths]
+            model.anatomy = AnatomyPool(
+                widths, num_anatomies=num_anatomies, embedding_dim=config.embedding_dim, parameters=anatomy
+            )
+            image.contrastive_head.requires_grad_(False)  # anatomies have linear maps of their own
     if initial is not None:
         lay_into(initial, model)
     return model.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue] (torch types no such overload)

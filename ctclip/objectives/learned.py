@@ -1,4 +1,4 @@
-"""What objectives learn besides the towers: scalars, as parameters of the model."""
+"""What objectives learn besides the towers: scalars, and a projection whose output is compared with momentum keys."""
 
 import math
 
@@ -10,20 +10,38 @@ from ctclip.objectives.offclip import bias_by_rate
 from ctclip.objectives.parameters import Methods, ObjectiveName
 
 
-class LearnedScalars(nn.Module):
-    """The scalars that the named objectives need; none of the others.
+class Learned(nn.Module):
+    """What the named objectives need; nothing of the others.
 
     Args:
         names: Objectives of the run.
         methods: Their choices.
         normal_rate: Share of normal units in the training split, from which OFF-CLIP's first bias follows.
         batch_size: Rows of a global batch.
+        pooled_dim: P, width of the image tower's averaged features.
+        seed: Of the projection's first weights.
     """
 
     def __init__(
-        self, names: tuple[ObjectiveName, ...], methods: Methods, *, normal_rate: float, batch_size: int
+        self,
+        names: tuple[ObjectiveName, ...],
+        methods: Methods,
+        *,
+        normal_rate: float,
+        batch_size: int,
+        pooled_dim: int,
+        seed: int,
     ) -> None:
         super().__init__()
+        choice = methods.mococlip
+        self.query_head: nn.Sequential | None = None
+        has_query = "mococlip" in names and choice.mode in ("moco", "moco+itc")
+        if has_query and not choice.image.share_projection:  # MoCo v2's head
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.query_head = nn.Sequential(
+                    nn.Linear(pooled_dim, pooled_dim), nn.ReLU(), nn.Linear(pooled_dim, choice.image.dim)
+                )
         self.off_scale = self.off_bias = self.across_scale = None
         if "offclip" in names:
             choice = methods.offclip

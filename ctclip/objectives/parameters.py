@@ -5,6 +5,7 @@ released code or figure; [inferred] is this project's choice where neither says,
 METHODS.md beside the packages' README tells each method's story.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -196,3 +197,13 @@ class Methods:
     """fVLM."""
     cagcl: CagclParameters = field(default_factory=CagclParameters)
     """CA-GCL."""
+
+    def anatomy(self, names: Sequence[ObjectiveName]) -> AnatomyParameters | None:
+        """How the named objectives have anatomies pooled; None where they look at studies whole."""
+        if "cagcl" in names:
+            return self.cagcl.anatomy
+        if "fvlm" in names:
+            return self.fvlm.anatomy
+        if "offclip" in names and self.offclip.pair_unit == "anatomy":
+            return AnatomyParameters()
+        return None

@@ -88,12 +88,12 @@ def check_run(names: Sequence[ObjectiveName], methods: Methods, run: RunFacts) -
         ConfigError: Masks or a second view are missing, a unit has no pair of normals, or the queue is larger than
             the data.
     """
+    if "offclip" in names and methods.offclip.pair_unit == "anatomy":
+        _check_masks("offclip", AnatomyParameters(), run)
     if "offclip" in names:
         _check_normals(run)
     if "mococlip" in names and methods.mococlip.mode != "itc":
         _check_momentum(methods, run)
-    if "offclip" in names and methods.offclip.pair_unit == "anatomy":
-        _check_masks("offclip", AnatomyParameters(), run)
     if "fvlm" in names:
         _check_masks("fvlm", methods.fvlm.anatomy, run)
     if "cagcl" in names:

@@ -111,7 +111,8 @@ def _write_masks(order: StudyOrder, study: PhantomStudy, rendered: Rendered) -> 
     names = {"organ_mask": f"masks/{study.name}_organs.nii.gz", "finding_mask": f"masks/{study.name}_findings.nii.gz"}
     write_nifti(order.out / names["organ_mask"], rendered.organs, rendered.affine)
     write_nifti(order.out / names["finding_mask"], rendered.findings, rendered.affine)
-    return {**names, **_write_finding_maps(order, study, rendered)}
+    labels: Row = {"label:organs": names["organ_mask"]}  # from where `ctload pack` takes label maps
+    return {**names, **labels, **_write_finding_maps(order, study, rendered)}
 
 
 def _write_finding_maps(order: StudyOrder, study: PhantomStudy, rendered: Rendered) -> Row:

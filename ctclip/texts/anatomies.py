@@ -11,6 +11,7 @@ import numpy as np
 from ctclip.errors import ConfigError
 from ctclip.phantom import organs
 from ctclip.reports.anatomy import ANATOMIES
+from ctclip.texts.finding_anatomy import ANATOMY_OF
 
 MAX_LABEL = 32767  # label maps arrive as int16
 
@@ -53,6 +54,9 @@ CT_RATE_ANATOMIES = (
 """fVLM's four on CT-RATE, whose merged masks count 1 to 4."""
 
 
+ANATOMY_SETS = {"phantom": PHANTOM_ANATOMIES, "ct-rate": CT_RATE_ANATOMIES}
+
+
 def check_anatomies(anatomies: tuple[Anatomy, ...]) -> None:
     """Refuse a set that contradicts itself.
 
@@ -76,6 +80,18 @@ def check_anatomies(anatomies: tuple[Anatomy, ...]) -> None:
             if label in owners:
                 raise ConfigError(f"label {label} is of {owners[label]!r} and of {anatomy.name!r}; give it to one")
             owners[label] = anatomy.name
+
+
+def finding_place(finding: str, anatomies: tuple[Anatomy, ...]) -> int | None:
+    """Number of the anatomy in which a finding is looked for; None where the set has none for it.
+
+    Args:
+        finding: A name of ctclip.texts.finding_anatomy.ANATOMY_OF; others have no anatomy.
+        anatomies: Of the run.
+    """
+    noun = ANATOMY_OF.get(finding)
+    noun = "aorta" if noun == "vasculature" else noun
+    return next((k for k, anatomy in enumerate(anatomies) if noun == anatomy.name or noun in anatomy.words), None)
 
 
 def label_table(anatomies: tuple[Anatomy, ...]) -> np.ndarray:

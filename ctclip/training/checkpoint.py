@@ -5,6 +5,7 @@
     model.safetensors       weights and buffers
     optimizer.safetensors   moments of the optimizer
     average.safetensors     average of the weights, where the run keeps one
+    momentum.safetensors    momentum copies and feature queues, where the objective has them
     text/                   configuration and tokenizer of the text tower
 
 There is no pickle in it and none is read. Random numbers need no state: every draw is a function of (seed, step).
@@ -31,6 +32,7 @@ FORMAT = "ctclip-checkpoint"
 VERSION = 1
 HEADER, TEXT = "checkpoint.json", "text"
 WEIGHTS, MOMENTS, AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
+MOMENTUM = "momentum.safetensors"
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,18 @@ def load_average(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         CheckpointError: The run kept none.
     """
     return _load_tensors(checkpoint.path / AVERAGE)
+
+
+def load_momentum(checkpoint: Checkpoint, branch: nn.Module) -> None:
+    """Copy the state of the momentum branch, queues included.
+
+    Raises:
+        CheckpointError: The run kept none, or of other shapes.
+    """
+    try:
+        branch.load_state_dict(_load_tensors(checkpoint.path / MOMENTUM))
+    except RuntimeError as error:
+        raise CheckpointError(f"has another momentum branch: {error}", path=checkpoint.path) from error
 
 
 def _load_state(checkpoint: Checkpoint, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:

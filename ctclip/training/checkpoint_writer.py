@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from ctclip.config import TrainConfig
 from ctclip.config_json import to_json
 from ctclip.errors import CheckpointError
-from ctclip.training.checkpoint import AVERAGE, FORMAT, MOMENTS, TEXT, VERSION, WEIGHTS, step_folders, write_header
+from ctclip.training.checkpoint import (
+    AVERAGE,
+    FORMAT,
+    MOMENTS,
+    MOMENTUM,
+    TEXT,
+    VERSION,
+    WEIGHTS,
+    step_folders,
+    write_header,
+)
 from ctload.durable import sync_folder, sync_tree
 
 
@@ -48,6 +58,7 @@ def take_snapshot(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor] | None,
+    momentum: Mapping[str, Tensor] | None = None,
     config: TrainConfig,
     num_channels: int,
     environment: Mapping[str, Any],
@@ -61,6 +72,7 @@ def take_snapshot(
         model: The dual encoder itself, without wrappers.
         optimizer: Over the model's parameters.
         average: Of the weights, by name; None where none is kept.
+        momentum: State of the momentum branch with its queues; None where the objective has none.
         config: Of the run.
         num_channels: C of the volumes.
         environment: See Checkpoint.
@@ -70,6 +82,8 @@ def take_snapshot(
     tensors = {WEIGHTS: _copy(model.state_dict()), MOMENTS: _copy(_moments(optimizer))}
     if average is not None:
         tensors[AVERAGE] = _copy(average)
+    if momentum is not None:
+        tensors[MOMENTUM] = _copy(momentum)
     body = {
         "format": FORMAT, "version": VERSION, "step": step, "num_channels": num_channels, "num_skipped": num_skipped,
         "config": json.loads(to_json(config)), "environment": dict(environment), "loader": dict(loader_state),

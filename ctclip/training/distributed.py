@@ -89,7 +89,8 @@ def gather_features(features: Features, world: World) -> Features:
     """
     if world.size == 1:
         return features
-    return Features(gather_rows(features.image, world), gather_rows(features.text, world), features.logit_scale)
+    query = None if features.query is None else gather_rows(features.query, world)
+    return Features(gather_rows(features.image, world), gather_rows(features.text, world), features.logit_scale, query)
 
 
 def gather_rows(rows: Tensor, world: World) -> Tensor:

@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.config import TrainConfig, check_config
+from ctclip.config import TrainConfig
+from ctclip.config_check import check_config
 from ctclip.data import TrainBatch, TrainingData, num_channels, open_loader, open_training_data, to_train_batch
 from ctclip.errors import ConfigError
+from ctclip.method_rows import anatomies_of, anatomy_of
 from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.text import TextTokenizer, write_text_folder
 from ctclip.training.batch_shape import BatchShape, micro_batch_candidates, shape_batch
@@ -164,7 +166,7 @@ def _examine_batch(
     shape = _fit(config, world, model, ready, found)
     if is_compiled:
         compile_towers(model, activation_budget=config.activation_budget)
-    step = TrainingStep(model, config, world, shape)
+    step = TrainingStep(model, config, world, shape, num_studies=len(data.studies))
     _examine_steps(step, ready, shape, world, found, flops=flops)
     _examine_checkpoint(config, step, loader, scratch, found)
 
@@ -258,6 +260,8 @@ def _build(config: TrainConfig, scratch: Path) -> DualEncoder:
         num_channels=num_channels(config.data),
         seed=config.seed,
         is_pretrained=True,
+        anatomy=anatomy_of(config),
+        num_anatomies=len(anatomies_of(config)),
     )
 
 

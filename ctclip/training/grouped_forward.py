@@ -29,16 +29,30 @@ class GroupedForward(nn.Module):
         self._group = group
         self._statistics = statistics
 
-    def forward(self, volume_BCDHW: Tensor, ids_BN: Tensor, mask_BN: Tensor, seeds: Sequence[int]) -> Features:
-        """Features of B studies; seeds[i] is of the random numbers of group i."""
+    def forward(
+        self,
+        volume_BCDHW: Tensor,
+        ids_BN: Tensor,
+        mask_BN: Tensor,
+        seeds: Sequence[int],
+        numbers_BDHW: Tensor | None = None,
+    ) -> Features:
+        """Features of B studies with as many texts each; seeds[i] is of the random numbers of group i."""
         parts = []
+        num_texts = len(ids_BN) // len(volume_BCDHW)
         for number, seed in enumerate(seeds):
             rows = slice(number * self._group, (number + 1) * self._group)
+            texts = slice(rows.start * num_texts, rows.stop * num_texts)
+            numbers = None if numbers_BDHW is None else numbers_BDHW[rows]
             torch.manual_seed(seed)
-            parts.append(self.model(volume_BCDHW[rows], ids_BN[rows], mask_BN[rows]))
+            parts.append(self.model(volume_BCDHW[rows], ids_BN[texts], mask_BN[texts], numbers))
             self._statistics.collect()
         if len(parts) == 1:
             return parts[0]
+        queries = [part.query for part in parts if part.query is not None]
         return Features(
-            torch.cat([part.image for part in parts]), torch.cat([part.text for part in parts]), parts[0].logit_scale
+            torch.cat([part.image for part in parts]),
+            torch.cat([part.text for part in parts]),
+            parts[0].logit_scale,
+            torch.cat(queries) if queries else None,
         )

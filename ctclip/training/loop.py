@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.config import TrainConfig, check_config
+from ctclip.config import TrainConfig
+from ctclip.config_check import check_config
 from ctclip.config_json import to_json
 from ctclip.data import TrainingData, num_channels, open_loader, open_training_data
 from ctclip.errors import ConfigError

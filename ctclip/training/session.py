@@ -8,12 +8,13 @@ from typing import Any, cast
 
 from ctclip.config import TrainConfig
 from ctclip.data import TrainingData, num_channels, to_train_batch
+from ctclip.method_rows import anatomies_of, anatomy_of
 from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.initial_weights import InitialWeights
 from ctclip.models.text import TextTokenizer
 from ctclip.texts.text_units import FULL
 from ctclip.training.batch_shape import BatchShape, micro_batch_candidates, shape_batch
-from ctclip.training.checkpoint import Checkpoint, load_average, load_last_weights, load_optimizer
+from ctclip.training.checkpoint import Checkpoint, load_average, load_last_weights, load_momentum, load_optimizer
 from ctclip.training.checkpoint_writer import CheckpointWriter, take_snapshot
 from ctclip.training.compilation import compile_towers, is_compile_wanted
 from ctclip.training.distributed import World, gather_studies, is_any, smallest, wait_for_all
@@ -98,7 +99,7 @@ class Session:
         if is_compiled:
             compile_towers(model, activation_budget=config.activation_budget)
         normal_rate = data.rows.normal_rate() if data.rows else 0.0
-        self._step = TrainingStep(model, config, world, shape, normal_rate=normal_rate)
+        self._step = TrainingStep(model, config, world, shape, normal_rate=normal_rate, num_studies=len(data.studies))
         self._restore(checkpoint)
         if is_talking:
             print(describe_shape(shape, world))
@@ -159,6 +160,8 @@ class Session:
             seed=config.seed,
             is_pretrained=is_pretrained,
             initial=initial,
+            anatomy=anatomy_of(config),
+            num_anatomies=len(anatomies_of(config)),
         )
 
     def _restore(self, checkpoint: Checkpoint | None) -> None:
@@ -170,6 +173,8 @@ class Session:
         load_optimizer(checkpoint, self._step.optimizer)
         if self._step.average is not None and checkpoint.has_average:
             self._step.average.load_state_dict(load_average(checkpoint))
+        if self._step.momentum is not None:
+            load_momentum(checkpoint, self._step.momentum)
         allowed = ANY_MISMATCH if self._config.allow_inexact_resume else ()
         self._loader.load_state_dict(checkpoint.loader_state, allow_mismatch=allowed)
 
@@ -261,12 +266,13 @@ class Session:
         self._saved = self._done
 
     def _snapshot(self, loader_state: dict[str, Any]) -> Any:
-        average = self._step.average
+        average, momentum = self._step.average, self._step.momentum
         return take_snapshot(
             step=self._done,
             model=self._step.model,
             optimizer=self._step.optimizer,
             average=average.state_dict() if average else None,
+            momentum=momentum.state_dict() if momentum else None,
             config=self._config,
             num_channels=num_channels(self._config.data),
             environment=self._environment,

@@ -16,13 +16,13 @@ from ctclip.models.dual import DualEncoder
 from ctclip.models.features import Features
 from ctclip.objectives.clip import clip_loss
 from ctclip.objectives.facts import Facts, gather_facts
-from ctclip.objectives.learned import LearnedScalars
-from ctclip.objectives.parameters import Methods
+from ctclip.objectives.learned import Learned
 from ctclip.objectives.total import total_loss
 from ctclip.training.batch_shape import BatchShape, shape_batch
 from ctclip.training.distributed import World, gather_features
 from ctclip.training.gradient_cache import backward_in_chunks
 from ctclip.training.grouped_forward import GroupedForward
+from ctclip.training.momentum_branch import Keys, MomentumBranch
 from ctclip.training.optim import learning_rate, make_optimizer, set_learning_rate
 from ctclip.training.running_statistics import RunningStatistics
 from ctclip.training.shared_norm import share_batch_norm
@@ -31,7 +31,8 @@ from ctload.draw import derive_key
 
 
 class TrainingStep:
-    """Owns what changes from step to step: the weights, the optimizer's moments, the average of the weights.
+    """Owns what changes from step to step: the weights, the optimizer's moments, the average of the weights, and the
+    momentum branch with its queues.
 
     Args:
         model: On the world's device, in training mode.
@@ -39,6 +40,7 @@ class TrainingStep:
         world: This rank among all.
         shape: How the batch is cut; that of the configuration where it is not given.
         normal_rate: Share of normal text units in the training split, for objectives that begin by it.
+        num_studies: Of the training split, by which a feature queue is sized.
     """
 
     def __init__(
@@ -49,18 +51,19 @@ class TrainingStep:
         shape: BatchShape | None = None,
         *,
         normal_rate: float = 0.0,
+        num_studies: int = 0,
     ) -> None:
-        self.model = model
+        self.model, self._config, self._world = model, config, world
         self.logs: dict[str, Tensor] = {}  # of the last step, by "<objective>/<term>"
-        self._methods = Methods(offclip=config.offclip)
+        self._methods = config.methods
+        self.momentum: MomentumBranch | None = None
         if config.objective != ("clip",):
-            batch_size = config.data.batch_size
-            learned = LearnedScalars(config.objective, self._methods, normal_rate=normal_rate, batch_size=batch_size)
-            model.objective = learned.to(world.device)
+            model.objective = self._learned(normal_rate).to(world.device)
+            choice = config.mococlip
+            if "mococlip" in config.objective and choice.mode != "itc":
+                self.momentum = MomentumBranch(model, choice, num_studies=num_studies, seed=config.seed)
         self.optimizer = make_optimizer(model, config.optim)
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
-        self._config = config
-        self._world = world
         self._shape = shape or shape_batch(config, world.size)
         if self._shape.ranks_per_group > 1:
             share_batch_norm(model, world, self._shape.ranks_per_group)
@@ -87,10 +90,12 @@ class TrainingStep:
         """
         optim = self._config.optim
         set_learning_rate(self.optimizer, learning_rate(step, steps=self._config.steps, config=optim))
+        facts = None if batch.facts is None else gather_facts(batch.facts, self._world)
+        keys = self._keys(batch)
         self._statistics.begin()
         loss = backward_in_chunks(
             self._chunks(step, batch),
-            partial(self._loss_of, facts=batch.facts),
+            partial(self._loss_of, facts=facts, keys=keys),
             shared=self._shared(),
             between_passes=self._statistics.stop_collecting,
             **({"no_sync": self._ranks.no_sync} if self._ranks else {}),
@@ -102,6 +107,8 @@ class TrainingStep:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._statistics.finish(is_bad)
+        if self.momentum is not None and keys is not None and facts is not None:
+            self.momentum.remember(keys, facts, is_bad)
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=optim.max_logit_scale)
         if self.average is not None:
@@ -116,8 +123,29 @@ class TrainingStep:
                 chunk()
         self._statistics.finish(torch.tensor(True, device=self._world.device))
 
-    def _loss_of(self, features: Features, *, facts: Facts | None) -> Tensor:
-        """The one place where features become a loss: those of this rank, in the order of its batch."""
+    def _learned(self, normal_rate: float) -> Learned:
+        config, tower = self._config, self.model.encode_image.i3_resnet
+        return Learned(
+            config.objective,
+            self._methods,
+            normal_rate=normal_rate,
+            batch_size=config.data.batch_size,
+            pooled_dim=tower.contrastive_head.in_channels,
+            seed=config.seed,
+        )
+
+    def _keys(self, batch: TrainBatch) -> Keys | None:
+        """Momentum keys of the global batch, by copies that follow the weights as the last step left them."""
+        if self.momentum is None:
+            return None
+        if batch.key_volume is None:
+            raise ConfigError("objective 'mococlip' needs a second view of each study in TrainBatch.key_volume")
+        self.momentum.follow(self.model)
+        return self.momentum.keys(batch.key_volume, batch.tokens, size=self._shape.micro_batch, world=self._world)
+
+    def _loss_of(self, features: Features, *, facts: Facts | None, keys: Keys | None) -> Tensor:
+        """The one place where features become a loss: those of this rank, in the order of its batch; facts and keys
+        are of the global batch."""
         gathered = gather_features(features, self._world)
         if self.model.objective is None:
             return clip_loss(gathered)
@@ -125,30 +153,38 @@ class TrainingStep:
             raise ConfigError(
                 f"objective {self._config.objective} needs TrainBatch.facts; make the batch with its rows"
             )
-        rows = replace(gather_facts(facts, self._world), scalars=self.model.objective.scalars())
+        rows = replace(facts, scalars=self.model.objective.scalars())
+        if self.momentum is not None and keys is not None:
+            query = gathered.image if gathered.query is None else gathered.query
+            image, text = self.momentum.facts(rows, keys, query=query, text=gathered.text)
+            rows = replace(rows, momentum=image, text_momentum=text)
         loss, self.logs = total_loss(self._config.objective, self._methods, gathered, rows)
         return loss
 
     def _shared(self) -> list[torch.nn.Parameter]:
         """Trained parameters that the loss reads itself."""
-        towers = {id(p) for tower in (self.model.encode_image, self.model.encode_text) for p in tower.parameters()}
-        return [p for p in self.model.parameters() if p.requires_grad and id(p) not in towers]
+        objective = self.model.objective
+        read = [self.model.logit_scale, *(objective.parameters(recurse=False) if objective is not None else ())]
+        return [parameter for parameter in read if parameter.requires_grad]
 
     def _chunks(self, step: int, batch: TrainBatch) -> list[Callable[[], Features]]:
         """One function per forward pass."""
         size, tower_batch = self._shape.micro_batch, self._shape.tower_batch
         first = self._world.rank * self._shape.rank_batch
         device = self._world.device.type
+        num_texts = len(batch.tokens.ids) // len(batch.study)
 
         def chunk(start: int) -> Features:
             rows = slice(start, start + size)
+            texts = slice(start * num_texts, (start + size) * num_texts)
+            numbers = None if batch.numbers is None else batch.numbers[rows]
             seeds = [
                 int(derive_key(self._config.seed, "dropout", step, first + row))
                 for row in range(start, start + size, tower_batch)
             ]
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
                 return (self._ranks or self._forward)(
-                    batch.volume[rows], batch.tokens.ids[rows], batch.tokens.mask[rows], seeds
+                    batch.volume[rows], batch.tokens.ids[texts], batch.tokens.mask[texts], seeds, numbers
                 )
 
         return [lambda start=start: chunk(start) for start in range(0, len(batch.study), size)]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.config import DataConfig, ImageConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig
+from ctclip.phantom.organs import LIVER, SPLEEN
 from ctload.preset import Preset
 from ctload.store import Store, open_store
 from ctload.testing import synthetic_prepared
@@ -26,14 +27,19 @@ BLOCKS = {
 SECTIONS = tuple(BLOCKS)
 
 
-def write_learnable(folder: Path, num_studies: int = 24, *, num_test: int = 0) -> tuple[Store, Cohort]:
-    """The store and the cohort; study i has finding k when bit k of i is set."""
+def write_learnable(
+    folder: Path, num_studies: int = 24, *, num_test: int = 0, has_organs: bool = False
+) -> tuple[Store, Cohort]:
+    """The store and the cohort; study i has finding k when bit k of i is set. Where asked for with a label map "organs"
+    of liver and spleen, in every study; of every fourth the liver reaches a face.
+    """
     rows: list[dict[str, object]] = []
     with StoreWriter(folder / "store", Preset.from_name("native")) as writer:
         for number in range(num_studies + num_test):
             present = {section: bool(number >> bit & 1) for bit, section in enumerate(BLOCKS)}
             study = f"made-up-{number:03d}"
-            writer.write(study, _prepared(number, present))
+            labels = {"organs": _organs(number)} if has_organs else {}
+            writer.write(study, replace(_prepared(number, present), labels=labels))
             rows.append(_row(study, present, "train" if number < num_studies else "test"))
         writer.finish()
     cohort = make_cohort(pa.Table.from_pylist(rows), name="made-up", findings=SECTIONS, synthetic=True)
@@ -66,6 +72,15 @@ def _prepared(number: int, present: dict[str, bool]):
         if present[section]:
             voxels[place] += hu
     return replace(prepared, arrays={"0": voxels})
+
+
+def _organs(number: int) -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    for section, value in (("liver", LIVER), ("spleen", SPLEEN)):
+        labels[BLOCKS[section][0]] = value
+    if number % 4 == 3:
+        labels[0, 3, 3] = LIVER
+    return labels
 
 
 def _row(study: str, present: dict[str, bool], split: str) -> dict[str, object]:

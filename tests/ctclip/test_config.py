@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from ctclip.config import PRESETS, DataConfig, OptimConfig, TrainConfig, check_config, preset
+from ctclip.config import PRESETS, DataConfig, OptimConfig, TrainConfig, preset
+from ctclip.config_check import check_config
 from ctclip.config_json import differences, from_json, to_json
 from ctclip.errors import ConfigError
 from ctload.augment import Augment
@@ -90,7 +91,7 @@ def test_differences_name_the_fields():
 
 
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(ConfigError, match="tiny, merlin-small, merlin"):
+    with pytest.raises(ConfigError, match="tiny, offclip, mococlip, fvlm, cagcl, merlin-small, merlin"):
         preset("huge")
 
 

@@ -8,20 +8,19 @@ import pytest
 import torch
 
 from ctclip.cohorts.source import read_cohort
-from ctclip.config import DataConfig, TrainConfig, check_config
+from ctclip.config import DataConfig, TrainConfig
+from ctclip.config_check import check_config
 from ctclip.data import (
     choose_pipeline,
-    drawable_sections,
     join_cohort,
-    join_columns,
     loader_device,
-    make_sampler,
     num_channels,
     open_loader,
     open_training_data,
     to_train_batch,
     training_crop,
 )
+from ctclip.drawing import drawable_sections, join_columns, make_sampler
 from ctclip.errors import CohortError, ConfigError
 from ctclip.models.text import TextTokenizer, write_text_folder
 from ctclip.training.distributed import World

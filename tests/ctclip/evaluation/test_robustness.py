@@ -8,10 +8,11 @@ import pytest
 from ctclip.errors import EvaluationError
 from ctclip.evaluation.metrics import auroc
 from ctclip.evaluation.protocol import EvaluateOptions
-from ctclip.evaluation.robustness import ANATOMY_OF, TEMPLATES, compare_robustness, macro_by_template, template_prompts
+from ctclip.evaluation.robustness import TEMPLATES, compare_robustness, macro_by_template, template_prompts
 from ctclip.evaluation.zeroshot import score_cohort
 from ctclip.findings import KNOWN_FINDINGS
 from ctclip.reports.sections import clean_text
+from ctclip.texts.finding_anatomy import ANATOMY_OF
 from tests.ctclip.score_tables import embed_words, make_cohort_of, make_labels
 
 FEW = EvaluateOptions(num_bootstraps=60)

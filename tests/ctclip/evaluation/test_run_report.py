@@ -135,7 +135,8 @@ def see(store_path, sign):
         for study in studies.ids:
             shape = store.read(study).shape
             tokens = np.zeros((*shape, len(FINDINGS)), np.float32)
-            for name in store.studies.table["labels"][store.studies.row_of(study)].as_py():
+            stored = store.studies.table["labels"][store.studies.row_of(study)].as_py()
+            for name in sorted({*stored} & {*FINDINGS}):
                 tokens[store.read(study, array=f"labels/{name}") > 0, FINDINGS.index(name)] = sign
             yield TokenMap(study, Box.whole(shape), tokens)
 

@@ -13,6 +13,7 @@ from ctclip.data import open_training_data
 from ctclip.embed import embed_split
 from ctclip.errors import ConfigError
 from ctclip.objectives.parameters import OffclipParameters
+from ctclip.study_rows import StudyRows
 from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
 from tests.ctclip.learnable import SECTIONS, learnable_config, write_learnable
@@ -57,13 +58,13 @@ def test_a_run_learns_its_scalars_logs_its_terms_and_is_embedded_without_them(ma
 def test_the_filter_leaves_normal_sentences_out_of_abnormal_texts_only(made):
     folder, cohort = made
     data = open_training_data(offclip(folder), cohort)
-    assert data.rows is not None
+    assert isinstance(data.rows, StudyRows)
     assert data.rows.kept is not None
     kept = {study: [s.text for s in one.sentences] for study, one in data.rows.kept["report"].items()}
     assert kept["made-up-000"] == ["Normal.", "Normal.", "Normal."]  # normal throughout
     assert kept["made-up-005"] == ["Dense mass.", "Large stone."]
     whole = open_training_data(offclip(folder, offclip=OffclipParameters(filter_text=False)), cohort)
-    assert whole.rows is not None
+    assert isinstance(whole.rows, StudyRows)
     assert whole.rows.kept is None
 
 
@@ -104,7 +105,7 @@ def test_runs_that_cannot_work_are_refused_before_they_start(made, tmp_path):
     with pytest.raises(ConfigError, match="'clip' and 'offclip' both have the contrast of studies"):
         train(offclip(folder, out=str(tmp_path / "a"), objective=("clip", "offclip")), cohort=cohort, is_quiet=True)
     anatomy = OffclipParameters(pair_unit="anatomy")
-    with pytest.raises(ConfigError, match="needs an image embedding per anatomy"):
+    with pytest.raises(ConfigError, match="needs a label map of anatomies for every training study"):
         train(offclip(folder, out=str(tmp_path / "b"), offclip=anatomy), cohort=cohort, is_quiet=True)
     sick = cohort.table
     for section in SECTIONS:
