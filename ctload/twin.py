@@ -29,7 +29,7 @@ class ShuffledTwin:
            random. A study that would come twice in one batch is swapped into another batch of the unit where one can
            take it.
 
-    A span is drawn at once and kept: about 15 us per batch, at its first step.
+    A span is drawn at once, at its first step, and kept: 0.4 to 0.7 s for a million studies.
 
     Args:
         sampler: The arm, a StratifiedSampler or a ShuffleSampler with units.
