@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +41,15 @@ def test_public_names_exist_and_are_documented() -> None:
 
     for name in ctload.__all__:
         assert getattr(ctload, name).__doc__, f"ctload.{name} has no docstring"
+
+
+def test_every_core_module_stands_under_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    held = {name for contract in contracts for name in contract.get("source_modules", [])}
+    core = {f"ctload.{path.stem}" for path in (ROOT / "ctload").glob("*.py") if path.stem != "__init__"}
+    assert core <= held, f"add to the forbidden contract of pyproject.toml: {sorted(core - held)}"
 
 
 def test_no_public_function_shares_the_name_of_its_file() -> None:
