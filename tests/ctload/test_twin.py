@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctload.bound import BoundStrata
 from ctload.draw import spread_repeats
 from ctload.errors import SamplerError
 from ctload.sampler import ShuffleSampler, StratifiedSampler
@@ -59,7 +60,9 @@ def test_twin_has_the_multiset_of_its_arm_per_unit_and_span(
 )
 def test_many_batches_drawn_at_once_are_those_drawn_one_by_one(seed: int, quotas: dict, first: int, num: int) -> None:
     studies = make_studies(60, columns={"abnormal": np.random.default_rng(seed).permutation(60) % 3})
-    strata = StratifiedSampler("abnormal", quotas, 4, seed).bind(studies).units[""]
+    bound = StratifiedSampler("abnormal", quotas, 4, seed).bind(studies)
+    assert isinstance(bound, BoundStrata)
+    strata = bound.units[""]
     expected = [strata.draw(number) for number in range(first, first + num)]
     np.testing.assert_array_equal(strata.draw_many(first, num), expected)
 
