@@ -93,14 +93,16 @@ def test_finding_masks_are_the_truth(made):
             assert (bits >> bit_of(finding) & 1) == (labels[row, k] == 1)
 
 
-def test_a_store_of_phantoms_holds_one_label_map_per_finding_that_is_there(made, tmp_path):
+def test_a_store_of_phantoms_holds_the_organs_and_one_label_map_per_finding_that_is_there(made, tmp_path):
     out, cohort = made
     report = pack([out / "studies.csv"], tmp_path / "store", preset="native")
     assert not report.refused
     store = open_store(tmp_path / "store")
     for row, study in enumerate(cohort.studies):
         present = {finding for k, finding in enumerate(FINDINGS) if cohort.labels()[row, k] == 1}
-        assert set(store.studies.table["labels"][store.studies.row_of(study)].as_py()) == present
+        assert set(store.studies.table["labels"][store.studies.row_of(study)].as_py()) == present | {"organs"}
+        organs = np.frombuffer(read_bytes(out / cohort.table["organ_mask"][row].as_py())[352:], np.uint8)
+        assert np.array_equal(store.read(study, array="labels/organs").ravel(), organs)
         bits = np.frombuffer(read_bytes(out / cohort.table["finding_mask"][row].as_py())[352:], "<u4")
         for finding in present:
             stored = store.read(study, array=f"labels/{finding}")
