@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
+import SimpleITK  # pyright: ignore[reportMissingImports]
 import torchio  # pyright: ignore[reportMissingImports]
 
 from benchmarks.rivals_loading import BATCH, HIGH, LOW, Epoch, Work, epochs_of, files_of

@@ -47,7 +47,8 @@ def _ellipsoids(shape: Triple, rng: np.random.Generator) -> Iterator[np.ndarray]
     axes = np.ogrid[tuple(slice(-1, 1, 1j * size) for size in shape)]
     for _ in _TISSUES_HU:
         middle, radius = rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.4, 3)
-        yield sum(((axis - m) / r) ** 2 for axis, m, r in zip(axes, middle, radius, strict=True)) < 1
+        squares = [((axis - m) / r) ** 2 for axis, m, r in zip(axes, middle, radius, strict=True)]
+        yield np.asarray(sum(squares)) < 1
 
 
 def synthetic_prepared(

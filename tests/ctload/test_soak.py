@@ -15,7 +15,8 @@ from ctload.testing import synthetic_store
 def test_a_short_soak_is_right_and_flat(tmp_path: Path) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc/self/statm (Linux)")
-    report = run_soak(synthetic_store(tmp_path / "s.zarr", 8, SHAPE, labels=("organs",)), 120, "numba", checked_every=40)
+    store = synthetic_store(tmp_path / "s.zarr", 8, SHAPE, labels=("organs",))
+    report = run_soak(store, 120, "numba", checked_every=40)
     assert (report.num_batches, report.num_checked) == (120, 3)
     assert report.largest_error < 1e-3
     assert report.grown_mb < 50
