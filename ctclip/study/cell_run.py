@@ -14,8 +14,7 @@ from typing import Any
 import xxhash
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.cohorts.source import read_cohort
-from ctclip.data import open_training_data
+from ctclip.data import config_cohort, open_training_data
 from ctclip.embed import TextEmbedder, embed_split, write_embeddings
 from ctclip.errors import StudyError
 from ctclip.evaluation.protocol import EvaluateOptions
@@ -78,7 +77,7 @@ def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | N
 
 def _run(study: StudyConfig, cell: Cell, here: Path, cohort: Cohort | None) -> dict[str, Any]:
     started = time.time()
-    cohort = read_cohort(cell.config.cohort) if cohort is None else cohort
+    cohort = config_cohort(cell.config) if cohort is None else cohort
     trained = train(cell.config, cohort=cohort, is_quiet=True)
     if trained.was_stopped:
         raise StudyError(f"cell {cell.name} was stopped at step {trained.steps}; the same command goes on", path=here)

@@ -26,7 +26,7 @@ from ctclip.study.study_page import write_study_page
 from ctclip.study.summary import PRIMARY, read_finished, summarise
 from ctload.durable import replace_file
 
-PHANTOM = "phantom:"
+PHANTOM, TABLE = "phantom:", "table:"
 NUM_PILOT = 2  # seeds of the first arm that run before all else, to say what the grid could find
 COLUMNS = (
     "study", "strategy", "fraction", "objective", "seed", "macro_auroc", "macro_f1", "unique_studies", "steps",
@@ -135,6 +135,7 @@ def _grid(words: list[str]) -> int:
 def _ordered(args: argparse.Namespace, rest: list[str]) -> tuple[Cohort, StudyConfig]:
     """The cohort, made where it is a phantom that is not there, and the study as asked."""
     store, sections = args.store, SECTIONS
+    named = tuple(args.findings) if args.cohort.startswith(TABLE) else ()
     if args.cohort.startswith(PHANTOM):
         folder = Path(args.cohort.removeprefix(PHANTOM))
         num_train, num_val, num_test = args.phantoms
@@ -144,10 +145,10 @@ def _ordered(args: argparse.Namespace, rest: list[str]) -> tuple[Cohort, StudyCo
         ensure_store(folder, Path(store), workers=order.workers)
         sections = order.sections()
     else:
-        cohort = read_cohort(args.cohort)
+        cohort = read_cohort(args.cohort, findings=named)
     if not store:
         raise StudyError("no store was given; make one with `ctload pack TABLE --out STORE` and pass --store STORE")
-    start = preset(args.preset, cohort=args.cohort, store=store)
+    start = preset(args.preset, cohort=args.cohort, store=store, findings=named)
     start = replace(start, data=replace(start.data, sections=sections))
     if args.smoke:
         start = replace(start, steps=8, data=replace(start.data, batch_size=8))

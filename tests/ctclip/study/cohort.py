@@ -12,8 +12,8 @@ from ctclip.study.arm import Arm, arms_of
 from ctclip.study.grid import StudyConfig
 from tests.ctclip.learnable import BLOCKS, SECTIONS, learnable_config, write_learnable
 
-# Names under which a table's label columns are found without being named; what is seen is still a made-up block.
-FINDINGS = dict(zip(SECTIONS, ("hepatomegaly", "splenomegaly", "hydronephrosis"), strict=True))
+# Label columns of the table, under names that no list knows.
+FINDINGS = {section: f"block_in_{section}" for section in SECTIONS}
 
 
 def write_study_cohort(folder: Path, num_train: int = 48, num_test: int = 32) -> Cohort:
@@ -40,7 +40,9 @@ def write_study_cohort(folder: Path, num_train: int = 48, num_test: int = 32) ->
 def small_study(folder: Path, *, arms: tuple[Arm, ...] = (), seeds: tuple[int, ...] = (0, 1), **changes) -> StudyConfig:
     """Two arms of a ratio study, a few steps."""
     base = learnable_config(folder, steps=6, cohort=f"table:{folder / 'studies.csv'}")
-    base = replace(base, out="", checkpoint_every=4, data=replace(base.data, batch_size=4))
+    base = replace(
+        base, out="", findings=tuple(FINDINGS.values()), checkpoint_every=4, data=replace(base.data, batch_size=4)
+    )
     study = StudyConfig(
         kind="batch-composition",
         base=base,

@@ -77,7 +77,7 @@ def test_every_batch_has_its_ratio_and_a_twin_is_its_arm_permuted(cohort_folder,
     [
         ({"arms": (Arm(), Arm("100:0"), Arm("1:99"))}, "arm '100:0' leaves no section that all arms can fill"),
         ({"arms": (Arm(), Arm(fraction=0.02)), "kind": "data-scaling"}, "cannot be run"),
-        ({"findings": ("hepatomegaly", "ascites")}, "no label column 'ascites'"),
+        ({"findings": ("block_in_liver", "ascites")}, "no label column 'ascites'"),
     ],
 )
 def test_what_cannot_be_filled_is_refused_before_anything_is_trained(cohort_folder, tmp_path, changes, message):
