@@ -182,7 +182,7 @@ def test_every_trained_parameter_gets_a_gradient(tmp_path):
     config = ModelConfig(ImageConfig(widths=(4, 4, 8, 8), stem_width=4), SMALL_TEXT, embedding_dim=8)
     model = build_dual_encoder(config, tmp_path, num_channels=2, seed=0, is_pretrained=True)
     tokens = TextTokenizer(tmp_path, max_length=16)(TEXTS[:2])
-    image, text, scale = model(torch.rand(2, 2, 16, 32, 32), tokens.ids, tokens.mask)
+    image, text, scale, _ = model(torch.rand(2, 2, 16, 32, 32), tokens.ids, tokens.mask)
     (scale.exp() * image * text).sum().backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []

@@ -42,7 +42,9 @@ def made_facts(num: int, *, seed: int = 0, anatomies: int = 1, valid: bool = Fal
             facts,
             momentum=made_momentum(num, seed=seed + 1),
             text_momentum=made_momentum(num, seed=seed + 2),
-            teacher=Features(*(part.detach() for part in random_features(num, seed=seed + 3))),
+            teacher=Features(
+                *(part if part is None else part.detach() for part in random_features(num, seed=seed + 3))
+            ),
             whole=random_features(max(1, num // anatomies), seed=seed + 4),
         )
     return facts

@@ -165,7 +165,7 @@ def test_half_precision_features_agree_with_double(form):
     objective, formula, parameters, anatomies = form
     half = random_features(NUM, kind=torch.bfloat16)
     facts = made_facts(NUM, anatomies=anatomies)
-    double = type(half)(*(part.detach().double() for part in half))
+    double = type(half)(*(part.detach().double() for part in half[:3]))
     loss, _ = objective(half, facts, parameters)
     assert loss.dtype in (torch.float32, torch.float64)
     torch.testing.assert_close(loss.double(), formula(double, facts, parameters), rtol=1e-5, atol=1e-5)

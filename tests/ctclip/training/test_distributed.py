@@ -32,7 +32,7 @@ def made(tmp_path_factory):
 
 def test_four_ranks_have_the_loss_and_the_gradients_of_one_process(tmp_path):
     run_ranks(save_feature_gradients, 4, str(tmp_path))
-    image, text, scale = (part.requires_grad_() for part in whole_features())
+    image, text, scale = (part.requires_grad_() for part in whole_features()[:3])
     loss = clip_loss(whole_features()._replace(image=image, text=text, logit_scale=scale))
     d_image, d_text, d_scale = torch.autograd.grad(loss, (image, text, scale))
     ranks = [torch.load(tmp_path / f"features-{rank}.pt", weights_only=True) for rank in range(4)]
