@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def _as_rank(rank: int, function: Callable[[Any], None], world_size: int, argume
     os.environ |= {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
     os.environ["TEST_PORTS"] = " ".join(map(str, ports))
     function(argument)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread, as every rank does: the order of a sum, so its rounding, depends on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def whole_features(batch: int = 8, dim: int = 6) -> Features:
@@ -88,7 +100,8 @@ def model_gradients(world: World, folder: str, *, is_training: bool = False, **c
         gradients.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
     step.optimizer.step = keep  # pyright: ignore[reportAttributeAccessIssue]
-    step.run(0, batch)
+    with one_thread():
+        step.run(0, batch)
     return gradients | {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
