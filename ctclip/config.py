@@ -190,7 +190,10 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a CUDA device where there is one. bfloat16 is used on CUDA only."""
+    """auto: a CUDA device where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the towers' passes in training. auto: bfloat16 on CUDA, float32 on the CPU; bfloat16 is the faster one
+    on a CPU with AVX512_BF16 or AMX too. Weights, losses and moments are float32 always."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: on for CUDA, off on the CPU, where a minute of compiling pays after about 250 steps."""
     threads: int = 0

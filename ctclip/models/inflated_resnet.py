@@ -91,10 +91,8 @@ class InflatedResNet(nn.Module):
         return self.maxpool(norm_act(self.bn1, self._stem(volume_BCDHW)))
 
     def _stem(self, volume_BCDHW: Tensor) -> Tensor:
-        if not self.is_stem_summed:
-            return self.conv1(volume_BCDHW)
-        kernel = self.conv1.weight.sum(1, keepdim=True)
-        return functional.conv3d(volume_BCDHW, kernel, None, self.conv1.stride, self.conv1.padding)
+        kernel = self.conv1.weight.sum(1, keepdim=True) if self.is_stem_summed else self.conv1.weight
+        return convolve(self.conv1, volume_BCDHW, kernel)
 
 
 def _stage(width_in: int, width: int, *, num_blocks: int, stride: int, norm: str) -> nn.Sequential:
@@ -126,8 +124,20 @@ class Bottleneck(nn.Module):
             assert isinstance(conv, nn.Conv3d)
             shortcut = norm(pointwise(conv, hidden))
         inner = norm_act(self.bn1, pointwise(self.conv1, hidden))
-        inner = norm_act(self.bn2, self.conv2(inner))
+        inner = norm_act(self.bn2, convolve(self.conv2, inner, self.conv2.weight))
         return norm_act(self.bn3, pointwise(self.conv3, inner), shortcut)
+
+
+def convolve(conv: nn.Conv3d, hidden: Tensor, kernel: Tensor) -> Tensor:
+    """What `conv`, which has no bias, makes of (B, C, D, H, W) with this kernel.
+
+    On a CPU a volume with an axis shorter than the kernel is convolved in float32: there oneDNN's bfloat16 gradient of
+    the kernel is wrong and writes past its memory (seen with PyTorch 2.13).
+    """
+    if torch.is_autocast_enabled("cpu") and min(hidden.shape[2:]) < kernel.shape[-1]:
+        with torch.autocast("cpu", enabled=False):
+            return functional.conv3d(hidden.float(), kernel.float(), None, conv.stride, conv.padding)
+    return functional.conv3d(hidden, kernel, None, conv.stride, conv.padding)
 
 
 def pointwise(conv: nn.Conv3d, hidden: Tensor) -> Tensor:

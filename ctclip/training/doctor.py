@@ -179,6 +179,7 @@ def _fit(config: TrainConfig, world: World, model: DualEncoder, ready: TrainBatc
                 micro_batch_candidates(config, world.size),
                 volume_shape=_volume_shape(ready.volume),
                 num_tokens=_length(config),
+                precision=config.precision,
             )
             shape = shape_batch(config, world.size, micro_batch=size)
         else:

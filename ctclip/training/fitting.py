@@ -13,12 +13,18 @@ from torch import Tensor
 
 from ctclip.errors import ConfigError
 from ctclip.models.dual import DualEncoder
+from ctclip.training.precision import Precision, mixed_precision
 
 CPU_SHARE = 0.6  # of the free memory that activations may take
 
 
 def fit_micro_batch(
-    model: DualEncoder, candidates: Sequence[int], *, volume_shape: tuple[int, int, int, int], num_tokens: int
+    model: DualEncoder,
+    candidates: Sequence[int],
+    *,
+    volume_shape: tuple[int, int, int, int],
+    num_tokens: int,
+    precision: Precision = "auto",
 ) -> int:
     """The largest of `candidates` whose forward and backward pass fits. The model is left as it was.
 
@@ -27,6 +33,7 @@ def fit_micro_batch(
         candidates: Numbers of studies, largest first.
         volume_shape: (C, D, H, W) of a study's volume.
         num_tokens: N, of the longest text.
+        precision: Of the passes.
 
     Raises:
         ConfigError: Not even the smallest fits.
@@ -34,11 +41,10 @@ def fit_micro_batch(
     device = model.logit_scale.device
     buffers = [buffer.clone() for buffer in model.buffers()]
     try:
+        shapes = {"volume_shape": volume_shape, "num_tokens": num_tokens, "precision": precision}
         if device.type == "cuda":
-            return _first_that_runs(
-                candidates, lambda size: _try_on_cuda(model, size, volume_shape=volume_shape, num_tokens=num_tokens)
-            )
-        kept = _bytes_per_study(model, volume_shape=volume_shape, num_tokens=num_tokens)
+            return _first_that_runs(candidates, lambda size: _try_on_cuda(model, size, **shapes))
+        kept = _bytes_per_study(model, **shapes)
         return largest_within(candidates, bytes_per_study=kept, free=int(CPU_SHARE * free_memory()))
     finally:
         for buffer, before in zip(model.buffers(), buffers, strict=True):
@@ -84,18 +90,22 @@ def _first_that_runs(candidates: Sequence[int], run: Callable[[int], None]) -> i
     )
 
 
-def _try_on_cuda(model: DualEncoder, size: int, *, volume_shape: tuple[int, ...], num_tokens: int) -> None:
+def _try_on_cuda(
+    model: DualEncoder, size: int, *, volume_shape: tuple[int, ...], num_tokens: int, precision: Precision
+) -> None:
     torch.cuda.empty_cache()
     device = model.logit_scale.device
     moments = [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
-    with torch.autocast("cuda", dtype=torch.bfloat16):
+    with mixed_precision(device, precision):
         features = model(*_zeros(size, volume_shape=volume_shape, num_tokens=num_tokens, device=device))
     (features.image.sum() + features.text.sum()).backward()
     torch.cuda.synchronize(device)
     del moments
 
 
-def _bytes_per_study(model: DualEncoder, *, volume_shape: tuple[int, ...], num_tokens: int) -> int:
+def _bytes_per_study(
+    model: DualEncoder, *, volume_shape: tuple[int, ...], num_tokens: int, precision: Precision
+) -> int:
     kept: dict[int, int] = {}
     own = {parameter.data_ptr() for parameter in model.parameters()}
 
@@ -107,8 +117,9 @@ def _bytes_per_study(model: DualEncoder, *, volume_shape: tuple[int, ...], num_t
 
     # Two, because batch norm refuses a single value per channel.
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        inputs = _zeros(2, volume_shape=volume_shape, num_tokens=num_tokens, device=model.logit_scale.device)
-        features = model(*inputs)
+        device = model.logit_scale.device
+        with mixed_precision(device, precision):
+            features = model(*_zeros(2, volume_shape=volume_shape, num_tokens=num_tokens, device=device))
     total = sum(kept.values())
     del features
     return max(1, total // 2)

@@ -18,6 +18,7 @@ from ctclip.objectives.parameters import MococlipParameters
 from ctclip.training.distributed import World, gather_rows
 from ctclip.training.feature_queue import FeatureQueue, queue_length
 from ctclip.training.momentum import momentum_copy, update_momentum
+from ctclip.training.precision import Precision, mixed_precision
 
 
 class Keys(NamedTuple):
@@ -40,13 +41,23 @@ class MomentumBranch(nn.Module):
         choice: Of the objective.
         num_studies: Of the training split.
         seed: Of random first keys.
+        precision: Of the copies' passes.
 
     Raises:
         ConfigError: A queue larger than the data, or data too few for one.
     """
 
-    def __init__(self, model: DualEncoder, choice: MococlipParameters, *, num_studies: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: DualEncoder,
+        choice: MococlipParameters,
+        *,
+        num_studies: int,
+        seed: int,
+        precision: Precision = "auto",
+    ) -> None:
         super().__init__()
+        self._precision: Precision = precision
         self._momentum = choice.image.momentum
         self.image = momentum_copy(model.encode_image)
         head = model.objective.query_head if model.objective is not None else None
@@ -82,8 +93,7 @@ class MomentumBranch(nn.Module):
             world: Whose keys are gathered.
         """
         parts, texts = [], []
-        device = world.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        with mixed_precision(world.device, self._precision):
             for first in range(0, len(volume_BCDHW), size):
                 rows = slice(first, first + size)
                 parts.append(self._image_keys(volume_BCDHW[rows]))

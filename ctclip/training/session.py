@@ -92,7 +92,11 @@ class Session:
         shape = known_shape(config, world, checkpoint)
         if shape is None:
             found = fit_micro_batch(
-                model, micro_batch_candidates(config, world.size), volume_shape=volume_shape, num_tokens=length
+                model,
+                micro_batch_candidates(config, world.size),
+                volume_shape=volume_shape,
+                num_tokens=length,
+                precision=config.precision,
             )
             shape = shape_batch(config, world.size, micro_batch=smallest(found, world))
         self._environment = environment_of(world, shape, is_compiled=is_compiled, pipeline=data.pipeline)

@@ -24,6 +24,7 @@ from ctclip.training.gradient_cache import backward_in_chunks
 from ctclip.training.grouped_forward import GroupedForward
 from ctclip.training.momentum_branch import Keys, MomentumBranch
 from ctclip.training.optim import learning_rate, make_optimizer, set_learning_rate
+from ctclip.training.precision import mixed_precision
 from ctclip.training.running_statistics import RunningStatistics
 from ctclip.training.shared_norm import share_batch_norm
 from ctclip.training.weight_average import WeightAverage
@@ -61,7 +62,9 @@ class TrainingStep:
             model.objective = self._learned(normal_rate).to(world.device)
             choice = config.mococlip
             if "mococlip" in config.objective and choice.mode != "itc":
-                self.momentum = MomentumBranch(model, choice, num_studies=num_studies, seed=config.seed)
+                self.momentum = MomentumBranch(
+                    model, choice, num_studies=num_studies, seed=config.seed, precision=config.precision
+                )
         self.optimizer = make_optimizer(model, config.optim)
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
         self._shape = shape or shape_batch(config, world.size)
@@ -171,7 +174,6 @@ class TrainingStep:
         """One function per forward pass."""
         size, tower_batch = self._shape.micro_batch, self._shape.tower_batch
         first = self._world.rank * self._shape.rank_batch
-        device = self._world.device.type
         num_texts = len(batch.tokens.ids) // len(batch.study)
 
         def chunk(start: int) -> Features:
@@ -182,7 +184,7 @@ class TrainingStep:
                 int(derive_key(self._config.seed, "dropout", step, first + row))
                 for row in range(start, start + size, tower_batch)
             ]
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            with mixed_precision(self._world.device, self._config.precision):
                 return (self._ranks or self._forward)(
                     batch.volume[rows], batch.tokens.ids[texts], batch.tokens.mask[texts], seeds, numbers
                 )

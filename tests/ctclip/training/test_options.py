@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import ctclip.training.session
 from ctclip.embed import embed_split
 from ctclip.errors import CheckpointError, ConfigError, DivergedError
+from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
 from ctclip.training.loss_watch import SkippedStepWarning
@@ -99,6 +100,7 @@ def test_skipping_ends_when_nothing_else_happens(made, tmp_path, broken_steps):
         {"micro_batch": 4, "ema_decay": 0.9},
         {"micro_batch": 4, "bn_group": 2},
         {"micro_batch": "auto", "bn_group": 4},
+        {"precision": "bfloat16"},
     ],
 )
 def test_every_option_resumes_to_the_bit(made, tmp_path, changes):
@@ -231,3 +233,21 @@ def test_a_first_step_that_is_skipped_resumes_too(made, tmp_path, broken_steps):
     broken_steps.clear()
     resumed = run(made, tmp_path, on_nonfinite="skip")
     assert (resumed.steps, resumed.was_stopped) == (6, False)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_towers_compute_in_the_precision_asked_for(made, tmp_path, monkeypatch, precision, wanted):
+    found = set()
+    project = InflatedResNet.project
+
+    def watched(self, pooled):
+        features = project(self, pooled)
+        found.add(features.dtype)
+        return features
+
+    monkeypatch.setattr(InflatedResNet, "project", watched)
+    result = run(made, tmp_path, steps=1, precision=precision)
+    assert wanted in found
+    assert torch.bfloat16 not in found - {wanted}  # counting operations passes without autocast
+    weights = load_file(result.checkpoint / "model.safetensors").values()
+    assert {value.dtype for value in weights} <= {torch.float32, torch.int64}
