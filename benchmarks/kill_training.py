@@ -25,7 +25,7 @@ from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import DEMO_SECTIONS, Knobs
 from ctclip.training.checkpoint import latest_checkpoint, read_checkpoint
 from ctclip.training.loop import train
-from ctload.packing import pack
+from ctload.packing.packer import pack
 
 NUM_STUDIES = 64
 GRID = Grid((20, 32, 32), (14.0, 12.0, 12.0))

@@ -44,7 +44,7 @@ from ctclip.reports.sections import clean_text
 from ctclip.texts.anatomy_texts import report_anatomy_texts
 from ctclip.texts.prompts import default_prompts
 from ctclip.training.loop import train
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 SEEDS = (0, 1, 2, 3, 4)
 SPLITS = {"train": 1200 / 1800, "val": 150 / 1800, "test": 450 / 1800}

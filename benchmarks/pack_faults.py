@@ -18,16 +18,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ctload import layout
 from ctload.errors import CtloadError, ForkAfterOpenError
-from ctload.journal import read_journal
-from ctload.loader import Loader
-from ctload.packing import pack
-from ctload.sampler import SequentialSampler
-from ctload.store import Store, open_store
-from ctload.study_check import check_study
+from ctload.loading.loader import Loader
+from ctload.packing.journal import read_journal
+from ctload.packing.packer import pack
+from ctload.sampling.sampler import SequentialSampler
+from ctload.storage import layout
+from ctload.storage.store import Store, open_store
+from ctload.storage.study_check import check_study
+from ctload.storage.verification import verify
 from ctload.testing import synthetic_volume
-from ctload.verification import verify
 
 NUM_STUDIES = 16
 SHAPE = (48, 128, 128)

@@ -14,12 +14,12 @@ def work_of(provider: str, scratch: Path) -> Callable[[Path], object]:
     if provider.startswith("monai"):
         importlib.import_module("torch").set_num_threads(1)
         return importlib.import_module("benchmarks.ingest").monai_chain()
-    preset = importlib.import_module("ctload.preset").Preset.from_name("merlin")
-    readers, resample = importlib.import_module("ctload.readers"), importlib.import_module("ctload.resample")
+    preset = importlib.import_module("ctload.packing.preset").Preset.from_name("merlin")
+    readers, resample = importlib.import_module("ctload.readers"), importlib.import_module("ctload.packing.resample")
     importlib.import_module("ctload.readers.nifti")
     if provider == "ctload":
         return lambda path: resample.prepare(readers.read_source(path), preset)
-    packing = importlib.import_module("ctload.packing")
+    packing = importlib.import_module("ctload.packing.packer")
     return lambda path: packing.pack([path], scratch / "peak.zarr", preset=preset, workers=1, progress=False)
 
 

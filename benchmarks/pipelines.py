@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
-from ctload.augment import warp_matrices
 from ctload.geometry import Triple
 from ctload.pipeline.opening import open_pipeline
 from ctload.pipeline.spec import PipelineSpec
-from ctload.plan import BatchPlan
+from ctload.planning.augment import warp_matrices
+from ctload.planning.plan import BatchPlan
 from ctload.testing import synthetic_volume
 
 WORKS: dict[str, tuple[Triple, str]] = {

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import ctload
 from ctload.geometry import Triple
-from ctload.photometric import run_photometric
+from ctload.voxels.photometric import run_photometric
 
 Epoch = Callable[[], int]
 """Goes through all studies, slow providers once and others Work.repeats times, and tells how many were delivered."""

@@ -16,16 +16,16 @@ import pyarrow as pa
 import xxhash
 
 from benchmarks.choices import NUMBERS, Choices, edited
-from ctload import layout
 from ctload.errors import CtloadError
-from ctload.header import StoreHeader, read_header, write_header
-from ctload.journal import PACKED
-from ctload.manifest_file import encode_manifest, read_manifest
-from ctload.preset import PRESETS
-from ctload.store import Store, open_store
+from ctload.packing.journal import PACKED
+from ctload.packing.preset import PRESETS
+from ctload.packing.writer import StoreWriter, load_entries
+from ctload.storage import layout
+from ctload.storage.header import StoreHeader, read_header, write_header
+from ctload.storage.manifest_file import encode_manifest, read_manifest
+from ctload.storage.store import Store, open_store
+from ctload.storage.verification import verify
 from ctload.testing import synthetic_prepared
-from ctload.verification import verify
-from ctload.writer import StoreWriter, load_entries
 
 PLAIN = (None, True, "", "x", "../../x", "0", 0.5, -0.0, 1e308, float("nan"), float("inf"), [], {}, [None], {"a": 1})
 

@@ -23,8 +23,8 @@ from ctclip.texts.anatomy_texts import AnatomyText, report_anatomy_texts
 from ctclip.texts.text_access import TextAccess
 from ctclip.texts.text_augmentation import TextAugmentation, draw_sentences
 from ctclip.texts.text_hash import hash_id, hash_text
-from ctload.batch import Batch
-from ctload.manifest import Studies
+from ctload.loading.batch import Batch
+from ctload.storage.manifest import Studies
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ctclip.objectives.parameters import (
     OffclipParameters,
 )
 from ctclip.reports.sections import SECTIONS
-from ctload.augment import Augment
+from ctload.planning.augment import Augment
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class DataConfig:
     """What to do with studies of the cohort that the store does not hold."""
     sampler: Literal["shuffle", "stratified", "twin"] = "shuffle"
     """Shuffle; batches with exact numbers of normal and abnormal studies in the step's text unit; or the stratified
-    sampler's shuffled twin: its draws, permuted across batches (ctload/twin.py)."""
+    sampler's shuffled twin: its draws, permuted across batches (ctload/sampling/twin.py)."""
     quotas: dict[str, float] = field(default_factory=lambda: {"normal": 50.0, "abnormal": 50.0})
     """Not for shuffle: share of normal and abnormal studies in every batch."""
     small_stratum: Literal["error", "repeat"] = "error"

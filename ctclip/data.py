@@ -25,13 +25,13 @@ from ctclip.objectives.facts import Facts
 from ctclip.study_rows import StudyRows
 from ctclip.texts.text_units import FULL, TextUnits, make_text_units, text_columns
 from ctclip.training.distributed import World, choose_device
-from ctload.batch import Batch
-from ctload.crop import CenterCrop, Crop, RandomCrop, WholeVolume
-from ctload.loader import Loader
-from ctload.manifest import Studies
-from ctload.sampler import Sampler
-from ctload.store import Store, open_store
-from ctload.window import HuWindow
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
+from ctload.planning.crop import CenterCrop, Crop, RandomCrop, WholeVolume
+from ctload.planning.window import HuWindow
+from ctload.sampling.sampler import Sampler
+from ctload.storage.manifest import Studies
+from ctload.storage.store import Store, open_store
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from ctclip.cohorts.cohort import Cohort
 from ctclip.config import DataConfig
 from ctclip.texts.text_units import ABNORMAL, FULL, TEXT
 from ctload.errors import SamplerError
-from ctload.manifest import Studies
-from ctload.sampler import Sampler, ShuffleSampler, StratifiedSampler
-from ctload.subset import nested_subsets
-from ctload.twin import ShuffledTwin
-from ctload.units import AlternatingUnits
+from ctload.sampling.sampler import Sampler, ShuffleSampler, StratifiedSampler
+from ctload.sampling.subset import nested_subsets
+from ctload.sampling.twin import ShuffledTwin
+from ctload.sampling.units import AlternatingUnits
+from ctload.storage.manifest import Studies
 
 
 def take_fraction(studies: Studies, cohort: Cohort, config: DataConfig, *, seed: int) -> Studies:
-    """The nested share `config.fraction` of a split's studies (ctload/subset.py).
+    """The nested share `config.fraction` of a split's studies (ctload/sampling/subset.py).
 
     Args:
         studies: Of the split, in the store.

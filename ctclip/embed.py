@@ -27,12 +27,12 @@ from ctclip.models.text import TextEncoder, TextTokenizer
 from ctclip.reports.sections import clean_text
 from ctclip.training.checkpoint import Checkpoint, load_model, read_checkpoint
 from ctclip.training.distributed import choose_device
-from ctload.batch import Batch
-from ctload.durable import replace_file
-from ctload.loader import Loader
-from ctload.manifest import Studies
-from ctload.sampler import SequentialSampler
-from ctload.store import open_store
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
+from ctload.sampling.sampler import SequentialSampler
+from ctload.storage.durable import replace_file
+from ctload.storage.manifest import Studies
+from ctload.storage.store import open_store
 
 TEXT_BATCH = 32
 

@@ -12,7 +12,7 @@ from ctclip.objectives.requirements import RunFacts, check_objectives, check_run
 from ctclip.study_rows import StudyRows, make_study_rows
 from ctclip.texts.anatomies import ANATOMY_SETS, Anatomy
 from ctclip.texts.text_units import TextUnits
-from ctload.manifest import Studies
+from ctload.storage.manifest import Studies
 
 
 def num_views(config: TrainConfig) -> int:

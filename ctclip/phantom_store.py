@@ -15,7 +15,7 @@ from ctclip.errors import ConfigError
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import DEMO_SECTIONS, PLANTED, PRESETS, Knobs
 from ctclip.reports.sections import SECTIONS
-from ctload.packing import pack
+from ctload.packing.packer import pack
 
 # 28 x 38 x 38 cm of abdomen at a resolution where a step takes half a second on two cores.
 GRID = Grid((40, 64, 64), (7.0, 6.0, 6.0))

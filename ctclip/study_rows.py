@@ -20,8 +20,8 @@ from ctclip.texts.kept_sentences import KeptSentences, keep_sentences, read_text
 from ctclip.texts.text_access import TextAccess
 from ctclip.texts.text_hash import hash_id, hash_text
 from ctclip.texts.text_units import FULL, TextUnits
-from ctload.batch import Batch
-from ctload.manifest import Studies
+from ctload.loading.batch import Batch
+from ctload.storage.manifest import Studies
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,25 @@ A batch is a pure function of (seed, epoch, step): samplers, crops and augmentat
 execute it. Importing this package loads neither torch nor DALI.
 """
 
-from ctload.augment import Augment
-from ctload.batch import Batch
-from ctload.crop import CenterCrop, RandomCrop, WholeVolume
-from ctload.crop_aimed import ForegroundCrop, LabelCrop
-from ctload.crop_resized import RandomResizedCrop
 from ctload.errors import CtloadError
 from ctload.geometry import Box
-from ctload.loader import Loader
-from ctload.manifest import Studies
-from ctload.packing import pack
-from ctload.plan import BatchPlan
-from ctload.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
-from ctload.store import Store, open_store
-from ctload.subset import nested_subsets
-from ctload.twin import ShuffledTwin
-from ctload.units import AlternatingUnits
-from ctload.verification import verify
-from ctload.weighted import WeightedSampler
-from ctload.window import HuWindow
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
+from ctload.packing.packer import pack
+from ctload.planning.aimed_crop import ForegroundCrop, LabelCrop
+from ctload.planning.augment import Augment
+from ctload.planning.crop import CenterCrop, RandomCrop, WholeVolume
+from ctload.planning.plan import BatchPlan
+from ctload.planning.resized_crop import RandomResizedCrop
+from ctload.planning.window import HuWindow
+from ctload.sampling.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
+from ctload.sampling.subset import nested_subsets
+from ctload.sampling.twin import ShuffledTwin
+from ctload.sampling.units import AlternatingUnits
+from ctload.sampling.weighted import WeightedSampler
+from ctload.storage.manifest import Studies
+from ctload.storage.store import Store, open_store
+from ctload.storage.verification import verify
 
 __all__ = [
     "AlternatingUnits",

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from ctload.batch import Batch
 from ctload.geometry import Triple
-from ctload.loader import Loader
-from ctload.preset import Preset
-from ctload.resample import Prepared
-from ctload.store import Store, open_store
-from ctload.writer import StoreWriter
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
+from ctload.packing.preset import Preset
+from ctload.packing.resample import Prepared
+from ctload.packing.writer import StoreWriter
+from ctload.storage.store import Store, open_store
 
 _TISSUES_HU = (40, 60, -90, 400, -600)
 

@@ -18,7 +18,7 @@ from ctclip.config import TrainConfig
 from ctclip.config_json import from_json
 from ctclip.embed import read_embeddings
 from ctclip.training.loop import train
-from ctload.store import open_store
+from ctload.storage.store import open_store
 from tests.shared_data import ct, labels, reports
 
 VOLUMES = (

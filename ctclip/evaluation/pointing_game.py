@@ -19,7 +19,7 @@ from ctclip.evaluation.protocol import EvaluateOptions
 from ctclip.evaluation.token_map import TokenMap, token_maps
 from ctclip.evaluation.zeroshot import EmbedTexts, unit_rows
 from ctclip.texts.prompts import PromptSet
-from ctload.store import Store, open_store
+from ctload.storage.store import Store, open_store
 
 MASK_KINDS = ("finding", "organ")
 

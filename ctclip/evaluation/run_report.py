@@ -16,7 +16,7 @@ from ctclip.evaluation.protocol import EvaluateOptions
 from ctclip.evaluation.scoring import embeddings_path, packed_cohort, part_of_run, read_config, score_run, scores_path
 from ctclip.pages.evaluation_page import write_evaluation_page
 from ctclip.texts.prompts import PromptSet
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 def evaluate_run(

@@ -23,7 +23,7 @@ from ctclip.evaluation.zeroshot import ScoreTable, save_scores, score_cohort
 from ctclip.method_rows import anatomies_of
 from ctclip.texts.anatomies import finding_place
 from ctclip.texts.prompts import PromptSet
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 def part_name(own: str, asked: str | None, split: str) -> str:

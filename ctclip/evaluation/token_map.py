@@ -15,8 +15,8 @@ import torch
 from ctclip.data import to_volume
 from ctclip.embed import open_model, still_loader
 from ctload.geometry import Box
-from ctload.manifest import Studies
-from ctload.reading import box_at
+from ctload.loading.reading import box_at
+from ctload.storage.manifest import Studies
 
 
 @dataclass(frozen=True)

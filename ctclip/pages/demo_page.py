@@ -14,7 +14,7 @@ from ctclip.pages.page import Block, Heading, Notice, Picture, Table, Text, new_
 from ctclip.pages.page_style import Ink
 from ctclip.pages.plot_axes import style_axes
 from ctclip.training.runlog import read_metrics
-from ctload.store import open_store
+from ctload.storage.store import open_store
 
 _SYNTHETIC = (
     "Everything on this page is synthetic: procedural phantoms with known truth. The scores say that the path from "

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from ctclip.pages.page_style import STYLE
 from ctclip.pages.svg import inline_svg
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 @dataclass(frozen=True)

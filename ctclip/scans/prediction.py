@@ -15,7 +15,7 @@ from ctclip.evaluation.zeroshot import probabilities, score_prompts
 from ctclip.scans.scan import Scan
 from ctclip.scans.scan_model import ScanFeatures, ScanModel, embed_scan
 from ctclip.texts.prompts import PromptSet
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 @dataclass(frozen=True)

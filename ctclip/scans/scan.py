@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctload.crop import CenterCrop
 from ctload.errors import CodedError, CtloadError, IngestError
-from ctload.preset import Preset
+from ctload.packing.preset import Preset
+from ctload.packing.resample import prepare, prepare_exact
+from ctload.planning.crop import CenterCrop
+from ctload.planning.window import HuWindow
 from ctload.readers import find_sources, read_source
-from ctload.resample import prepare, prepare_exact
-from ctload.window import HuWindow
 
 
 @dataclass(frozen=True)

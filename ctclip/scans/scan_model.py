@@ -27,12 +27,12 @@ from ctclip.models.merlin_checkpoint import CLASSIFIER, TEXT, MerlinWeights, che
 from ctclip.models.text import TextEncoder, TextTokenizer, write_text_folder
 from ctclip.scans.scan import Scan, scan_tensor
 from ctclip.training.distributed import choose_device
-from ctload.crop import CenterCrop
-from ctload.digests import digest_source
 from ctload.errors import CtloadError
-from ctload.preset import PRESETS, Preset
-from ctload.store import open_store
-from ctload.window import HuWindow
+from ctload.packing.preset import PRESETS, Preset
+from ctload.planning.crop import CenterCrop
+from ctload.planning.window import HuWindow
+from ctload.storage.digests import digest_source
+from ctload.storage.store import open_store
 
 MERLIN_WINDOW = HuWindow(-1000, 1000)
 MERLIN_TEXT = "yikuan8/Clinical-Longformer"

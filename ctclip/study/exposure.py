@@ -10,7 +10,7 @@ import numpy as np
 
 from ctclip.data import TrainingData
 from ctclip.texts.text_units import ABNORMAL
-from ctload.bound import BoundSampler
+from ctload.sampling.bound import BoundSampler
 
 
 @dataclass(frozen=True)

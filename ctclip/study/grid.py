@@ -14,7 +14,7 @@ from ctclip.config import TrainConfig
 from ctclip.config_json import differences, from_json, to_json
 from ctclip.errors import StudyError
 from ctclip.study.arm import FREE_FIELDS, Arm, configure
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 STUDY_FILE = "study.json"
 

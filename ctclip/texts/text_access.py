@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctload.draw import derive_key
+from ctload.sampling.draw import derive_key
 
 
 @dataclass(frozen=True)

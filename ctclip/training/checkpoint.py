@@ -26,7 +26,7 @@ from torch import nn
 from ctclip.config import TrainConfig
 from ctclip.config_json import differences, from_json
 from ctclip.errors import CheckpointError, ConfigError
-from ctload.digests import digest_source
+from ctload.storage.digests import digest_source
 
 FORMAT = "ctclip-checkpoint"
 VERSION = 1

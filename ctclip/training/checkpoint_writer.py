@@ -32,7 +32,7 @@ from ctclip.training.checkpoint import (
     step_folders,
     write_header,
 )
-from ctload.durable import sync_folder, sync_tree
+from ctload.storage.durable import sync_folder, sync_tree
 
 
 @dataclass(frozen=True)

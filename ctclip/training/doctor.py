@@ -35,7 +35,7 @@ from ctclip.training.resume import open_run
 from ctclip.training.session import describe_shape
 from ctclip.training.step import TrainingStep
 from ctclip.training.words import config_of_words
-from ctload.loader import Loader
+from ctload.loading.loader import Loader
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ctclip.training.runlog import machine_facts
 from ctclip.training.session import Session, TrainResult, known_shape
 from ctclip.training.stop_signal import StopSignal
 from ctclip.training.untrained import write_untrained
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 def train(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ctclip.training.distributed import World, gather_objects
-from ctload.durable import replace_file
-from ctload.quarantine import merge
+from ctload.loading.quarantine import merge
+from ctload.storage.durable import replace_file
 
 FILE = "quarantine.json"
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ctclip.training.loss_watch import SkippedStep
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 PACKAGES = ("torch", "numpy", "transformers", "tokenizers", "zarr", "tensorstore", "nvidia-dali-cuda130",
             "nvidia-dali-cuda120")  # fmt: skip

@@ -29,8 +29,8 @@ from ctclip.training.resume import environment_of
 from ctclip.training.runlog import RunLog
 from ctclip.training.step import TrainingStep
 from ctclip.training.stop_signal import StopSignal
-from ctload.batch import Batch
-from ctload.loader import Loader
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
 
 ANY_MISMATCH = ("studies", "sampler", "crop", "window", "augment", "channels")
 

@@ -28,7 +28,7 @@ from ctclip.training.precision import mixed_precision
 from ctclip.training.running_statistics import RunningStatistics
 from ctclip.training.shared_norm import share_batch_norm
 from ctclip.training.weight_average import WeightAverage
-from ctload.draw import derive_key
+from ctload.sampling.draw import derive_key
 
 
 class TrainingStep:

@@ -22,7 +22,7 @@ from ctclip.training.distributed import World, wait_for_all
 from ctclip.training.optim import make_optimizer
 from ctclip.training.runlog import machine_facts
 from ctclip.training.session import TrainResult
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 
 def write_untrained(

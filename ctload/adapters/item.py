@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from ctload import forkguard
-from ctload.augment import Augment
-from ctload.batch import batch_affine
-from ctload.bound import Draw
-from ctload.crop import Crop, WholeVolume
-from ctload.drawing import draw_plan
 from ctload.errors import LoaderError, SamplerError
-from ctload.loader_options import check_arrays, needs_of
-from ctload.manifest import Studies
+from ctload.loading import forkguard
+from ctload.loading.batch import batch_affine
+from ctload.loading.options import check_arrays, needs_of
+from ctload.loading.reading import BatchReader, PendingBatch
+from ctload.loading.slots import Slot
 from ctload.pipeline.numba import open_numba
 from ctload.pipeline.spec import Pipeline, PipelineSpec, in_stored_units
-from ctload.plan import BatchPlan
-from ctload.reading import BatchReader, PendingBatch
-from ctload.slots import Slot
-from ctload.window import HuWindow
+from ctload.planning.augment import Augment
+from ctload.planning.crop import Crop, WholeVolume
+from ctload.planning.drawing import draw_plan
+from ctload.planning.plan import BatchPlan
+from ctload.planning.window import HuWindow
+from ctload.sampling.bound import Draw
+from ctload.storage.manifest import Studies
 
 _RAW = (HuWindow(-1000, 1000),)  # a plan needs a window, also where none is applied
 

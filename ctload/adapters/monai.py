@@ -11,10 +11,10 @@ from monai.data.meta_tensor import MetaTensor
 from torch.utils.data import Dataset
 
 from ctload.adapters.item import ItemReader
-from ctload.batch import Batch
-from ctload.crop import Crop
 from ctload.errors import LoaderError
-from ctload.manifest import Studies
+from ctload.loading.batch import Batch
+from ctload.planning.crop import Crop
+from ctload.storage.manifest import Studies
 
 
 class MetaDataset(Dataset):

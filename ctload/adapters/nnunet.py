@@ -15,10 +15,10 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset  # py
 
 from ctload.errors import CtloadError
 from ctload.geometry import Box
-from ctload.header import read_header
-from ctload.layout import LABEL_PREFIX
-from ctload.manifest_file import read_manifest
-from ctload.store import Store, open_store
+from ctload.storage.header import read_header
+from ctload.storage.layout import LABEL_PREFIX
+from ctload.storage.manifest_file import read_manifest
+from ctload.storage.store import Store, open_store
 
 _MIN_LOCATIONS, _MIN_SHARE, _SEED = 10_000, 0.01, 1234  # of each class, as nnU-Net's preprocessing keeps them
 

@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ctload.adapters.item import ItemReader
-from ctload.augment import Augment
-from ctload.batch import Batch
-from ctload.crop import Crop
 from ctload.errors import LoaderError
-from ctload.loader import Loader
-from ctload.manifest import Studies
-from ctload.window import HuWindow
+from ctload.loading.batch import Batch
+from ctload.loading.loader import Loader
+from ctload.planning.augment import Augment
+from ctload.planning.crop import Crop
+from ctload.planning.window import HuWindow
+from ctload.storage.manifest import Studies
 
 
 class StudyDataset(Dataset):

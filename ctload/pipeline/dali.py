@@ -16,7 +16,7 @@ from nvidia.dali.types import DALIDataType, DALIInterpType
 
 from ctload.pipeline.photometric_cpu import CpuPhotometric
 from ctload.pipeline.spec import PipelineSpec, blur_radius, box_matrices
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
 
 
 def dali_matrices(plan: BatchPlan) -> np.ndarray:

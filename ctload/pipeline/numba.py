@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ctload.coarsening import coarsen
 from ctload.pipeline.photometric_cpu import CpuPhotometric
 from ctload.pipeline.spec import PipelineSpec, blur_radius, box_matrices
-from ctload.plan import BatchPlan
-from ctload.warp import blur_yx_slices, blur_z_slices, flip_slices, warp_label_slices, warp_slices
+from ctload.planning.plan import BatchPlan
+from ctload.voxels.coarsening import coarsen
+from ctload.voxels.warp import blur_yx_slices, blur_z_slices, flip_slices, warp_label_slices, warp_slices
 
 _TASK_SLICES = 16
 """Slices of one task of the thread pool."""

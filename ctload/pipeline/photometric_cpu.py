@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ctload.photometric import photometric_batch
 from ctload.pipeline.output_pool import OutputPool
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
+from ctload.voxels.photometric import photometric_batch
 
 
 class CpuPhotometric:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctload.errors import LoaderError
 from ctload.pipeline.photometric_source import COMPILE_OPTIONS, CUDA_SOURCE, KERNEL_NAMES, channel_records
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
 
 _THREADS_PER_BLOCK = 256
 _MAX_BLOCKS_X = 1024

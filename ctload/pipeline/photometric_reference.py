@@ -1,12 +1,12 @@
 """The photometric pass and its noise in plain NumPy: slow, and the definition that the fast forms are held against.
 
-The float steps are float32, one at a time and in the order of ctload/plan.py, because a rounding difference at zero
-would be magnified by a gamma below 1; Philox is integers, Box-Muller is float64.
+The float steps are float32, one at a time and in the order of ctload/planning/plan.py, because a rounding difference at
+zero would be magnified by a gamma below 1; Philox is integers, Box-Muller is float64.
 """
 
 import numpy as np
 
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
 
 
 def philox(counter: np.ndarray, channel: int, key: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def philox(counter: np.ndarray, channel: int, key: int) -> np.ndarray:
 
 
 def normal_field(key: int, channel: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal values of every voxel of a volume, float64 of `shape`; see ctload/noise.py for the counters.
+    """Standard normal values of a volume's voxels, float64 of `shape`; see ctload/voxels/noise.py for the counters.
 
     Args:
         key: 64 bits, one per study.

@@ -2,7 +2,7 @@
 
 Kept apart from the file that launches it, so that it can be read, compiled and run on a host without CuPy. Compile it
 with COMPILE_OPTIONS: a fused multiply-add would round differently from the NumPy twin, and a gamma below 1 magnifies
-that at zero. The formulas are those of ctload/plan.py and ctload/noise.py.
+that at zero. The formulas are those of ctload/planning/plan.py and ctload/voxels/noise.py.
 """
 
 import numpy as np

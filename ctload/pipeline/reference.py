@@ -1,4 +1,4 @@
-"""The reference pipeline: plans executed in plain NumPy, step by step as ctload/plan.py has them.
+"""The reference pipeline: plans executed in plain NumPy, step by step as ctload/planning/plan.py has them.
 
 Slow and short: the oracle of the other pipelines, and what runs where DALI is not installed.
 """
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctload.coarsening import coarsen_reference
 from ctload.pipeline.photometric_reference import photometric_volume
 from ctload.pipeline.spec import PipelineSpec, blur_radius
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
+from ctload.voxels.coarsening import coarsen_reference
 
 
 def flip_volume(volume: np.ndarray, flip: np.ndarray) -> np.ndarray:

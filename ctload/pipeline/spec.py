@@ -1,7 +1,7 @@
 """PipelineSpec and Pipeline: what a pipeline is told once, and the one interface all of them have.
 
 A pipeline turns a slot of stored voxels and the BatchPlan of the slot's studies into [0, 1]; it draws nothing.
-ctload/plan.py fixes what each number of a plan does.
+ctload/planning/plan.py fixes what each number of a plan does.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
 
 
 @dataclass(frozen=True)

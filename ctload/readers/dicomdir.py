@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pydicom
 
-from ctload.phase import phase_words
 from ctload.readers.members import Member
 from ctload.readers.series import study_id
-from ctload.scanned import ScannedSeries
+from ctload.scanning.phase import phase_words
+from ctload.scanning.scanned import ScannedSeries
 
 NAME = "DICOMDIR"
 _LEVELS = ("PATIENT", "STUDY", "SERIES")  # from the outer to the inner

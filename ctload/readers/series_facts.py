@@ -17,7 +17,7 @@ from ctload.readers.frames import geometry_of_frames
 from ctload.readers.members import Member
 from ctload.readers.series import Instance, instance_of, read_header
 from ctload.readers.slices import SliceGeometry
-from ctload.scanned import Damaged
+from ctload.scanning.scanned import Damaged
 
 TEXTS = {
     "study_uid": "StudyInstanceUID",

@@ -4,11 +4,11 @@ import argparse
 import time
 from dataclasses import fields
 
-from ctload.augment import Augment
 from ctload.errors import CtloadError
-from ctload.loader import Loader
+from ctload.loading.loader import Loader
+from ctload.loading.stats import LoaderStats
 from ctload.pipeline.opening import PIPELINES
-from ctload.stats import LoaderStats
+from ctload.planning.augment import Augment
 from ctload.verbs.loading_words import add_loading_words, choice_of
 from ctload.verbs.status import OK
 

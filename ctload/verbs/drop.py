@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ctload.dropping import drop
+from ctload.packing.dropping import drop
 from ctload.verbs.status import OK
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ctload.store import Store, open_store
+from ctload.storage.store import Store, open_store
 from ctload.verbs.status import OK
 
 

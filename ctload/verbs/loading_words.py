@@ -4,11 +4,11 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctload.crop import Crop, RandomCrop, WholeVolume
 from ctload.errors import CtloadError
-from ctload.manifest import Studies
-from ctload.sampler import Sampler, SequentialSampler, ShuffleSampler, StratifiedSampler
-from ctload.store import open_store
+from ctload.planning.crop import Crop, RandomCrop, WholeVolume
+from ctload.sampling.sampler import Sampler, SequentialSampler, ShuffleSampler, StratifiedSampler
+from ctload.storage.manifest import Studies
+from ctload.storage.store import open_store
 
 
 @dataclass(frozen=True)

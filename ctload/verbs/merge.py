@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ctload.merging import merge
+from ctload.packing.merging import merge
 from ctload.verbs.status import OK
 
 

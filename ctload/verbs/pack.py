@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ctload.chunking import PROFILES
 from ctload.errors import CtloadError
-from ctload.pack_report import check_report_path, lines_of, write_report
-from ctload.packing import pack
+from ctload.packing.packer import pack
+from ctload.packing.report import check_report_path, lines_of, write_report
+from ctload.packing.volume import UNITS
+from ctload.storage.chunking import PROFILES
 from ctload.verbs.status import OK, REFUSED
-from ctload.volume import UNITS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -3,12 +3,12 @@
 import argparse
 from collections import Counter
 
-from ctload.drawing import describe, draw_plan
 from ctload.errors import CtloadError
-from ctload.touched import Touched, touched_by
+from ctload.planning.drawing import describe, draw_plan
+from ctload.planning.touched import Touched, touched_by
+from ctload.planning.window import HuWindow
 from ctload.verbs.loading_words import add_loading_words, choice_of
 from ctload.verbs.status import OK
-from ctload.window import HuWindow
 
 _WINDOW = (HuWindow(-1000, 1000),)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctload.errors import ManifestError
-from ctload.keymap import open_keymap, read_keymap
-from ctload.scan_table import write_scan_table
-from ctload.scanned import ScannedSeries
-from ctload.scanning import ScanOptions, scan
-from ctload.source_table import SUFFIXES
+from ctload.packing.keymap import open_keymap, read_keymap
+from ctload.packing.source_table import SUFFIXES
+from ctload.packing.volume import UNITS
+from ctload.scanning.scanned import ScannedSeries
+from ctload.scanning.scanner import ScanOptions, scan
+from ctload.scanning.table import write_scan_table
 from ctload.verbs.status import OK, REFUSED
-from ctload.volume import UNITS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

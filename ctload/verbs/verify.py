@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ctload.storage.verification import verify
 from ctload.verbs.status import OK, REFUSED
-from ctload.verification import verify
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

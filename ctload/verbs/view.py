@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ctload.durable import replace_file
 from ctload.errors import CtloadError
 from ctload.geometry import Box, Triple
-from ctload.planes import PLANES, Plane, extent_mm, montage, plane_pixels
-from ctload.png import png_bytes
-from ctload.store import Store, open_store
+from ctload.planning.window import HuWindow
+from ctload.storage.durable import replace_file
+from ctload.storage.store import Store, open_store
 from ctload.verbs.status import OK
-from ctload.window import HuWindow
+from ctload.voxels.planes import PLANES, Plane, extent_mm, montage, plane_pixels
+from ctload.voxels.png import png_bytes
 
 _BODY = HuWindow(-160, 240)
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.config import DataConfig, ImageConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig
 from ctclip.phantom.organs import LIVER, SPLEEN
-from ctload.preset import Preset
-from ctload.store import Store, open_store
+from ctload.packing.preset import Preset
+from ctload.packing.writer import StoreWriter
+from ctload.storage.store import Store, open_store
 from ctload.testing import synthetic_prepared
-from ctload.writer import StoreWriter
 
 SHAPE = (8, 16, 16)
 # Section, where the block is (z, y, x), its HU, and the words with and without it.

@@ -9,7 +9,7 @@ from ctclip.config import PRESETS, DataConfig, OptimConfig, TrainConfig, preset
 from ctclip.config_check import check_config
 from ctclip.config_json import differences, from_json, to_json
 from ctclip.errors import ConfigError
-from ctload.augment import Augment
+from ctload.planning.augment import Augment
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

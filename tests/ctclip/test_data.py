@@ -24,8 +24,8 @@ from ctclip.drawing import drawable_sections, join_columns, make_sampler
 from ctclip.errors import CohortError, ConfigError
 from ctclip.models.text import TextTokenizer, write_text_folder
 from ctclip.training.distributed import World
-from ctload.crop import CenterCrop, RandomCrop, WholeVolume
 from ctload.errors import SamplerError
+from ctload.planning.crop import CenterCrop, RandomCrop, WholeVolume
 from ctload.testing import synthetic_store
 from tests.ctclip.learnable import SECTIONS, SHAPE, learnable_config, write_learnable
 

@@ -6,7 +6,7 @@ from ctclip.errors import ConfigError
 from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS
 from ctclip.phantom_store import PhantomOrder, ensure_phantoms, ensure_store
 from ctclip.reports.sections import SECTIONS
-from ctload.store import open_store
+from ctload.storage.store import open_store
 
 
 def test_what_is_there_is_not_made_again_and_what_was_interrupted_is(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ctload.pipeline.spec import PipelineSpec
-from ctload.plan import BatchPlan
+from ctload.planning.plan import BatchPlan
 
 FILL = -1024
 

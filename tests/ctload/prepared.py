@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctload.preset import PRESETS, Preset
-from ctload.resample import Prepared
-from ctload.store import Store, open_store
-from ctload.writer import StoreWriter
+from ctload.packing.preset import PRESETS, Preset
+from ctload.packing.resample import Prepared
+from ctload.packing.writer import StoreWriter
+from ctload.storage.store import Store, open_store
 
 # Lossless; tests of the store never resample.
 PRESET = PRESETS["native"]

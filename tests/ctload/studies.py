@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ctload.manifest import SCHEMA, Studies, check_manifest
+from ctload.storage.manifest import SCHEMA, Studies, check_manifest
 
 
 def make_studies(

@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from ctload import layout
 from ctload.cli import main
-from ctload.store import open_store
+from ctload.storage import layout
+from ctload.storage.store import open_store
 from tests.ctload.canonical_nifti import voxels_of, write_nifti
 
 

@@ -28,8 +28,8 @@ from ctclip.phantom.knobs import Knobs
 from ctclip.texts.prompts import Prompts, PromptSet
 from ctclip.training.loop import train
 from ctload.geometry import Box
-from ctload.packing import pack
-from ctload.store import open_store
+from ctload.packing.packer import pack
+from ctload.storage.store import open_store
 
 FEW = EvaluateOptions(num_bootstraps=30)
 

@@ -17,9 +17,9 @@ from ctclip.phantom.grid import Grid, NativeGrid
 from ctclip.phantom.knobs import Knobs
 from ctclip.reports.sections import SECTIONS, split_sections
 from ctload.geometry import to_canonical
-from ctload.packing import pack
+from ctload.packing.packer import pack
 from ctload.readers import read_source
-from ctload.store import open_store
+from ctload.storage.store import open_store
 
 GRID = Grid.covering((20, 26, 28))
 KNOBS = Knobs(prevalence=dict.fromkeys(FINDINGS, 0.2), repeat_share=0.5)

@@ -18,13 +18,13 @@ from ctclip.scans.scan_model import embed_scan, open_merlin, open_run_model
 from ctclip.texts.prompts import parse_prompts
 from ctclip.training.loop import train
 from ctload.errors import IngestError
-from ctload.packing import pack
-from ctload.preset import PRESETS, Preset
-from ctload.store import open_store
-from ctload.window import HuWindow
+from ctload.packing.packer import pack
+from ctload.packing.preset import PRESETS, Preset
+from ctload.planning.window import HuWindow
+from ctload.storage.store import open_store
 from tests.ctclip.learnable import learnable_config, write_learnable
 from tests.ctclip.models.small_merlin import tiny_merlin, tiny_model_config
-from tests.ctload.test_parity_monai import merlin_chain
+from tests.ctload.packing.test_parity_monai import merlin_chain
 from tests.shared_data import ct
 
 PROMPTS = {

@@ -12,8 +12,8 @@ from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
 from ctclip.training.runlog import read_metrics
 from ctload.errors import ChecksumError
-from ctload.layout import shard_file, study_folder
-from ctload.quarantine import DamagedStudyWarning
+from ctload.loading.quarantine import DamagedStudyWarning
+from ctload.storage.layout import shard_file, study_folder
 from tests.ctclip.learnable import learnable_config, write_learnable
 from tests.ctclip.ranks import run_ranks, train_on
 

@@ -18,7 +18,7 @@ from ctclip.models.text import write_text_folder
 from ctclip.objectives.clip import clip_loss
 from ctclip.training.distributed import World, open_world
 from ctclip.training.loop import train
-from ctload.augment import Augment
+from ctload.planning.augment import Augment
 from tests.ctclip.learnable import learnable_config, write_learnable
 from tests.ctclip.ranks import model_gradients, run_ranks, save_feature_gradients, train_and_save, whole_features
 

@@ -17,8 +17,8 @@ from ctclip.config import DataConfig
 from ctclip.errors import CheckpointError, CohortError, ConfigError, DivergedError
 from ctclip.training.loop import train
 from ctclip.training.runlog import read_metrics
-from ctload.augment import Augment
 from ctload.errors import ResumeMismatchError
+from ctload.planning.augment import Augment
 from tests.ctclip.learnable import learnable_config, write_learnable
 
 NUM_STUDIES = 24  # at batch 8, an epoch of 3 steps

@@ -1,0 +1,1 @@
+"""Loading: plans in, batches out; reading ahead, slots, state."""

@@ -1,0 +1,1 @@
+"""Planning: crops, windows and augmentations drawn into the plan of a batch. No voxel is touched."""

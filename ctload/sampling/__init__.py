@@ -1,0 +1,1 @@
+"""Sampling: which studies make up each batch, as a pure function of (seed, epoch, step)."""

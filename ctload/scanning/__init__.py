@@ -1,0 +1,1 @@
+"""Scanning: what series a source holds, and which of them is packed."""

@@ -1,0 +1,1 @@
+"""Storage: a store on disk, its tables, digests and reads."""

@@ -1,0 +1,1 @@
+"""Voxels: loops over voxels in numba, and pictures of them."""
