@@ -79,7 +79,7 @@ CLAIMS = {
     "mococlip": {"macro_auroc": 1},
     "cagcl": {"text_sd": 1, "template_sd": -1, "macro_auroc": 0},
 }
-SHAPES = {"offclip": (16, 500), "mococlip": (2, 2000), "cagcl": (16, 500)}  # batch, steps of the plan
+SHAPES = {"offclip": (16, 300), "mococlip": (2, 2000), "cagcl": (16, 300)}  # batch, steps of the plan
 
 
 def score_run(config: TrainConfig, cohort: Cohort) -> Scores:
@@ -188,8 +188,9 @@ def run_effect(
     tiny = PRESETS["tiny"]
     data = replace(tiny.data, batch_size=batch_size, sections=DEMO_SECTIONS)
     base = replace(
-        tiny, store=str(store), data=data, steps=steps, device="cpu", checkpoint_every=max(1, steps // 5), log_every=20
-    )
+        tiny, store=str(store), data=data, steps=steps, device="cpu", precision="bfloat16",
+        checkpoint_every=max(1, steps // 5), log_every=20,
+    )  # fmt: skip
     arms = arms_of(effect, base)
     results: list[list[dict[str, Any]]] = [[] for _ in arms]
     for seed in seeds:
