@@ -23,12 +23,13 @@ from ctclip.evaluation.scoring import embeddings_path, score_split
 from ctclip.evaluation.zeroshot import ScoreTable, load_scores, save_scores
 from ctclip.study.exposure import count_exposure
 from ctclip.study.grid import Cell, StudyConfig
-from ctclip.texts.prompts import default_prompts, load_prompts
+from ctclip.study.identity import identify_data
+from ctclip.texts.prompts import PromptSet, default_prompts, load_prompts
 from ctclip.training.distributed import choose_device
 from ctclip.training.loop import train
 from ctclip.training.runlog import commit, machine_facts
-from ctload.durable import replace_file
-from ctload.lock import StoreLock
+from ctload.storage.durable import replace_file
+from ctload.storage.lock import StoreLock
 
 RESULT_FILE = "result.json"
 METRICS = ("auroc", "f1", "f1_balanced", "average_precision")
@@ -50,6 +51,25 @@ def read_tables(folder: Path, cell: Cell) -> tuple[ScoreTable, ScoreTable | None
     here = cell_folder(folder, cell)
     validation = here / "scores_val.npz"
     return load_scores(here / "scores_test.npz"), load_scores(validation) if validation.exists() else None
+
+
+def macro_scores(study: StudyConfig, test: ScoreTable, validation: ScoreTable | None) -> dict[str, float | None]:
+    """The means over findings that a result keeps."""
+    options = EvaluateOptions(
+        threshold_from=study.threshold_from, threshold_rule=study.threshold_rule, num_bootstraps=20
+    )
+    macro = report_scores(test, options=options, validation=validation)["macro"]
+    return {metric: macro[metric]["value"] for metric in METRICS}
+
+
+def digest_scores(table: ScoreTable) -> str:
+    """xxh3_64, hex, of every score."""
+    return xxhash.xxh3_64_hexdigest(table.scores.tobytes())
+
+
+def study_prompts(study: StudyConfig, cohort: Cohort) -> PromptSet:
+    """The prompts that score a study's findings."""
+    return load_prompts(Path(study.prompts)) if study.prompts else default_prompts(study.findings or cohort.findings)
 
 
 def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | None = None) -> dict[str, Any]:
@@ -78,23 +98,21 @@ def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | N
 def _run(study: StudyConfig, cell: Cell, here: Path, cohort: Cohort | None) -> dict[str, Any]:
     started = time.time()
     cohort = config_cohort(cell.config) if cohort is None else cohort
+    data = identify_data(cell, cohort, study_prompts(study, cohort))
     trained = train(cell.config, cohort=cohort, is_quiet=True)
     if trained.was_stopped:
         raise StudyError(f"cell {cell.name} was stopped at step {trained.steps}; the same command goes on", path=here)
     tables = _score(study, cell, cohort)
     for split, table in tables.items():
         save_scores(table, here / f"scores_{split}.npz")
-    options = EvaluateOptions(
-        threshold_from=study.threshold_from, threshold_rule=study.threshold_rule, num_bootstraps=20
-    )
-    macro = report_scores(tables["test"], options=options, validation=tables.get("val"))["macro"]
     exposure = count_exposure(open_training_data(cell.config, cohort), steps=cell.config.steps)
     result = {
         "cell": cell.name,
         "arm": asdict(cell.arm),
         "seed": cell.seed,
-        "macro": {metric: macro[metric]["value"] for metric in METRICS},
-        "scores_digest": xxhash.xxh3_64_hexdigest(tables["test"].scores.tobytes()),
+        "macro": macro_scores(study, tables["test"], tables.get("val")),
+        "scores_digest": digest_scores(tables["test"]),
+        "data": asdict(data),
         "last_loss": trained.loss,
         "exposure": asdict(exposure),
         "seconds": time.time() - started,
@@ -110,9 +128,8 @@ def _run(study: StudyConfig, cell: Cell, here: Path, cohort: Cohort | None) -> d
 def _score(study: StudyConfig, cell: Cell, cohort: Cohort) -> dict[str, ScoreTable]:
     """Score tables by split: "test", and "val" where thresholds come from it."""
     run = Path(cell.config.out)
-    findings = study.findings or cohort.findings
-    prompts = load_prompts(Path(study.prompts)) if study.prompts else default_prompts(findings)
-    chosen = replace(cohort, findings=findings)
+    prompts = study_prompts(study, cohort)
+    chosen = replace(cohort, findings=study.findings or cohort.findings)
     embedder = TextEmbedder(run)
     tables = {}
     for split in ("test", "val") if study.threshold_from == "val" else ("test",):

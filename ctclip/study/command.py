@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from ctclip.study.effects import detectable_from_pilot
 from ctclip.study.execution import batch_commands, estimate_cost, run_cells
 from ctclip.study.grid import Cell, StudyConfig, cells_of, read_study, write_study
 from ctclip.study.planning import plan_study
+from ctclip.study.reuse import reuse_cells
 from ctclip.study.study_page import write_study_page
 from ctclip.study.summary import PRIMARY, read_finished, summarise
-from ctload.durable import replace_file
+from ctload.storage.durable import replace_file
 
 PHANTOM, TABLE = "phantom:", "table:"
 NUM_PILOT = 2  # seeds of the first arm that run before all else, to say what the grid could find
@@ -109,6 +111,9 @@ def _grid(words: list[str]) -> int:
     parser.add_argument("--prompts", default="", help="JSON of prompts by finding")
     parser.add_argument("--bootstraps", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1, help="cells at once")
+    parser.add_argument(
+        "--reuse", nargs="+", type=Path, default=[], help="folders of studies: their equal cells are copied"
+    )
     parser.add_argument("--list", action="store_true", help="print one command per cell and stop")
     parser.add_argument("--plan", action="store_true", help="check the grid, print its cost and stop")
     parser.add_argument("--smoke", action="store_true", help="two seeds, a few steps: minutes, no verdict worth having")
@@ -121,6 +126,9 @@ def _grid(words: list[str]) -> int:
     study = plan_study(study, cohort, args.out)
     write_study(study, args.out)
     cells = cells_of(study, args.out)
+    if args.reuse:
+        taken = [str(one) for one in reuse_cells(study, args.out, args.reuse, cohort=cohort)]
+        print("\n".join(taken or ["no other study has a finished cell of this one"]), file=sys.stderr)
     if args.list:
         print(batch_commands(args.out, cells))
         return 0

@@ -55,11 +55,12 @@ def _blocks(study: StudyConfig, folder: Path, summary: dict[str, Any]) -> list[B
 def _opening(study: StudyConfig, summary: dict[str, Any]) -> list[Block]:
     pilot = summary["detectable_from_pilot"][PRIMARY]
     num_cells = sum(len(arm["seeds"]) for arm in summary["arms"].values())
+    taken = [f"{number} of them run in a {kind} study" for kind, number in summary["taken_from"].items()]
     return [
         Facts(
             [
                 ("cohort", " / ".join(line.strip() for line in summary["cohort"])),
-                ("cells", f"{num_cells} of {len(study.arms) * len(study.seeds)} finished"),
+                ("cells", ", ".join([f"{num_cells} of {len(study.arms) * len(study.seeds)} finished", *taken])),
                 (
                     "steps",
                     f"{summary['steps']}, equal in every cell, as are learning rates and text units",

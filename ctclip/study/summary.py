@@ -122,6 +122,7 @@ def summarise(study: StudyConfig, folder: Path) -> dict[str, Any]:
             "is_synthetic": study.base.cohort.startswith("phantom:"),
             "seeds": list(study.seeds),
             "steps": study.base.steps,
+            "taken_from": _taken_from(arms),
             "sections": list(study.base.data.sections),
             "test": {"studies": first.num_studies, "patients": first.num_patients},
             "reference": {"arm": reference, "macro_auroc": auroc, "asked": study.min_auroc},
@@ -137,6 +138,12 @@ def summarise(study: StudyConfig, folder: Path) -> dict[str, Any]:
             "detectable_from_pilot": _pilot(first, len(study.seeds)),
         }
     )
+
+
+def _taken_from(arms: Mapping[str, Finished]) -> dict[str, int]:
+    """Cells that were copied from another study, by its kind."""
+    kinds = [result["taken_from"] for arm in arms.values() for result in arm.results if "taken_from" in result]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
 def _arm_row(arm: Finished, config: Arm) -> dict[str, Any]:
