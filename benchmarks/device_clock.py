@@ -1,7 +1,8 @@
 """Times of one piece of work on a device: first call apart from the rest, device events on CUDA, a clock on the CPU.
 
 Enter: a callable that does the work once. Leave: seconds of the first call (compiling included) and of each further
-one. On CUDA every timing is between two events around enough calls to last a while; a CUDA graph is one captured call.
+one. On CUDA every timing is between two events around enough calls to last a while. A CUDA graph holds as many calls
+as are asked for, one after another, so that what its launch costs the host can be kept out of a small kernel's time.
 """
 
 import time
@@ -30,14 +31,14 @@ class Timing:
     peak_bytes: int
 
 
-def time_work(work: Callable[[], Any], *, rounds: int, is_graph: bool = False) -> Timing:
+def time_work(work: Callable[[], Any], *, rounds: int, graph_calls: int = 0) -> Timing:
     """Time the work where its tensors live: on CUDA where there is one, else on the CPU.
 
     Args:
         work: Does it once.
         rounds: Timed rounds.
-        is_graph: Capture one call in a CUDA graph and time its replays; on the CPU there is none, and the call is
-            timed as it is.
+        graph_calls: Capture so many calls in one CUDA graph and time its replays, per call; on the CPU there is no
+            graph, and the call is timed as it is. 0: no graph.
     """
     is_cuda = torch.cuda.is_available()
     started = time.perf_counter()
@@ -48,16 +49,16 @@ def time_work(work: Callable[[], Any], *, rounds: int, is_graph: bool = False) -
         return Timing(first_s, tuple(_seconds(work) for _ in range(rounds)), 0)
     for _ in range(WARMUP_CALLS):
         work()
-    if is_graph:
-        work = captured(work)
     torch.cuda.reset_peak_memory_stats()
-    calls = max(1, round(BLOCK_S / max(_between_events(work, 1), 1e-7)))
-    each_s = tuple(_between_events(work, calls) for _ in range(rounds))
+    if graph_calls:
+        work = captured(work, calls=graph_calls)
+    repeats = max(1, round(BLOCK_S / max(_between_events(work, 1), 1e-7)))
+    each_s = tuple(_between_events(work, repeats) / max(1, graph_calls) for _ in range(rounds))
     return Timing(first_s, each_s, torch.cuda.max_memory_allocated())
 
 
-def captured(work: Callable[[], Any]) -> Callable[[], None]:
-    """The replay of one call of `work`, captured as torch asks for it: warmed on a side stream first."""
+def captured(work: Callable[[], Any], *, calls: int = 1) -> Callable[[], None]:
+    """The replay of some calls of `work`, captured as torch asks for it: warmed on a side stream first."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -66,7 +67,8 @@ def captured(work: Callable[[], Any]) -> Callable[[], None]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        work()
+        for _ in range(calls):
+            work()
     return graph.replay
 
 

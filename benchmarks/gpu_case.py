@@ -31,7 +31,7 @@ class Case:
         operations: Floating-point operations of one call: the row is TFLOP/s.
         predicted: In the row's unit, written down before any measurement; None where nobody did.
         floor: In the row's unit, what the hardware's ceilings allow; None where it was not derived.
-        is_graph: Timed as replays of a CUDA graph.
+        graph_calls: Timed as replays of a CUDA graph of so many calls; 0 is without a graph.
     """
 
     work: str
@@ -43,7 +43,7 @@ class Case:
     operations: float = 0.0
     predicted: float | None = None
     floor: float | None = None
-    is_graph: bool = False
+    graph_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,18 @@ class GpuRow:
 
 
 class Ledger:
-    """results/gpu.csv: what is in it for this machine and this commit's work is not measured again.
+    """results/gpu.csv: what is in it for this machine is not measured again.
 
     Args:
         path: The file; is made with a header.
         machine: Name of the GPU and versions that a number depends on.
         is_dry: Nothing is written.
+        commit: Of the code, where git cannot be asked for it.
     """
 
-    def __init__(self, path: Path, machine: str, *, is_dry: bool) -> None:
+    def __init__(self, path: Path, machine: str, *, is_dry: bool, commit: str = "") -> None:
         self.path, self.machine, self.is_dry = path, machine, is_dry
+        self.commit = commit or commit_hash()
         self._done = set()
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
@@ -98,12 +100,12 @@ class Ledger:
         """A row that no Case made."""
         words = (row.work, row.provider, row.config, row.metric, row.unit, row.p20, row.p50, row.p80, row.n)
         known = "" if predicted is None else predicted
-        self.add(GpuRow(*words, known, "", "", "", "", self.machine, commit_hash(), row.date))
+        self.add(GpuRow(*words, known, "", "", "", "", self.machine, self.commit, row.date))
 
     def add(self, row: GpuRow) -> None:
         shown = row.failure or f"{row.p50:.5g} {row.unit}" if isinstance(row.p50, float) else row.failure
         predicted = f"predicted {row.predicted:.4g}" if isinstance(row.predicted, float) else ""
-        print(f"{row.work:<34} {row.provider:<34} {row.config:<30} {shown} {predicted}", flush=True)
+        print(f"{row.work:<34} {row.provider:<34} {row.config:<30} {row.metric} {shown} {predicted}", flush=True)
         if self.is_dry:
             return
         is_new = not self.path.exists()
@@ -140,6 +142,7 @@ def run_cases(cases: Iterable[Case], ledger: Ledger, *, limit_s: float) -> bool:
         gc.collect()
         torch._dynamo.reset()
         if torch.cuda.is_available():
+            torch.cuda.synchronize()  # raises where a case left the device broken: no row after it would be true
             torch.cuda.empty_cache()
     return True
 
@@ -147,9 +150,10 @@ def run_cases(cases: Iterable[Case], ledger: Ledger, *, limit_s: float) -> bool:
 def _measure(case: Case, ledger: Ledger) -> GpuRow:
     metric, unit = _metric(case)
     try:
-        timing = time_work(case.make(), rounds=2 if ledger.is_dry else ROUNDS, is_graph=case.is_graph)
-    # A rival that does not run here, or memory that runs out, is a result.
-    except (RuntimeError, ImportError, NotImplementedError, AttributeError, TypeError) as error:
+        timing = time_work(case.make(), rounds=2 if ledger.is_dry else ROUNDS, graph_calls=case.graph_calls)
+    # A rival that does not run here (Triton's and compilers' errors have bases of their own), or memory that runs out,
+    # is a result.
+    except Exception as error:
         if ledger.is_dry and not isinstance(error, ImportError):
             raise
         return _row(case, ledger, metric, unit, ("", "", ""), 0, "", "", f"{type(error).__name__}: {str(error)[:160]}")
@@ -165,7 +169,7 @@ def _row(case: Case, ledger: Ledger, metric, unit, spread, n, compile_s, peak_gi
     return GpuRow(
         work=case.work, provider=case.provider, config=case.config, metric=metric, unit=unit, p20=p20, p50=p50, p80=p80,
         n=n, predicted=predicted, floor=floor, compile_s=compile_s, peak_gib=peak_gib, failure=failure,
-        machine=ledger.machine, commit=commit_hash(), date=date.today().isoformat(),
+        machine=ledger.machine, commit=ledger.commit, date=date.today().isoformat(),
     )  # fmt: skip
 
 

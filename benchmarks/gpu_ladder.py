@@ -96,7 +96,33 @@ def memory(is_tiny: bool) -> Iterator[Case]:
     for setting in (COMPILED, BUDGETED):
         for batch in (2,) if is_tiny else (16, 24, 32, 40, 48, 56, 64):
             make = functools.partial(tower_step, functools.partial(our_tower, size, setting), batch, size)
-            yield Case("largest micro-batch", f"ctclip: {setting.name}", _config_of(batch, size), make, batch)
+            guarded = _Guarded(make)
+            yield Case("largest micro-batch", f"ctclip: {setting.name}", _config_of(batch, size), guarded, batch)
+            if guarded.is_full:  # larger ones would compile for a minute each to find the same
+                break
+
+
+class _Guarded:
+    """Work whose running out of memory is noted."""
+
+    def __init__(self, make: Callable[[], Callable[[], Any]]) -> None:
+        self._make, self.is_full = make, False
+
+    def __call__(self) -> Callable[[], Any]:
+        try:
+            step = self._make()
+        except torch.OutOfMemoryError:
+            self.is_full = True
+            raise
+
+        def guarded() -> None:
+            try:
+                step()
+            except torch.OutOfMemoryError:
+                self.is_full = True
+                raise
+
+        return guarded
 
 
 def our_tower(size: Sizes, setting: Setting) -> nn.Module:

@@ -15,7 +15,7 @@ class Sizes:
         volume: (D, H, W).
         text: Of a LongformerConfig.
         tokens: Of each text.
-        batches: Of whole training steps.
+        batches: Of whole training steps, those that matter most first.
         merlin_blocks: Of merlin-vlm's tower.
         backend: Of torch.compile.
     """
@@ -39,4 +39,4 @@ def sizes(is_tiny: bool) -> Sizes:
     text = {"vocab_size": 50265, "num_hidden_layers": 12, "intermediate_size": 3072, "attention_window": 512}
     text |= {"max_position_embeddings": 4098, "pad_token_id": 1, "type_vocab_size": 1}
     image = PRESETS["merlin"].model.image
-    return Sizes(image, (160, 224, 224), text, 512, (1, 2, 4, 8, 16, 17), (3, 8, 36, 3), "inductor")
+    return Sizes(image, (160, 224, 224), text, 512, (16, 4, 1, 8, 2, 17), (3, 8, 36, 3), "inductor")

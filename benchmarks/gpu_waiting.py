@@ -1,9 +1,11 @@
-"""What a training on a GPU waits for data: ctclip's step fed by ctload from a store, as a share of the time.
+"""What a training on a GPU waits for data: ctclip's step fed by ctload from a store, beside the step on one batch held.
 
-Volumes are made up, with noise in every voxel. The clock is the trainer's own (ctclip.training.meter).
+Volumes are made up, with noise in every voxel. "share waiting" is by the trainer's own clock (ctclip.training.meter),
+which sees the host only; "share lost" is how much slower the fed step is than the same step on a batch that is there.
 """
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +25,12 @@ from ctclip.training.step import TrainingStep
 from ctload.testing import synthetic_store, synthetic_volume
 
 WORK, PREDICTED = "training fed from a store", 0.01
-EPOCHS_TIMED = 3  # after one that warms up; each is a number
+STEPS, STRETCHES = 24, 5  # of one number; numbers after one that warms up
+READ_AHEAD = 4  # batches that a loader may hold ready
 
 
 def waiting(ledger: Ledger, *, is_tiny: bool) -> None:
-    """Rows of the share of time spent waiting, at B = 4 and 16; none is measured twice."""
+    """Rows at B = 4 and 16; none is measured twice."""
     size = sizes(is_tiny)
     ratio = compression_ratio(synthetic_volume(size.volume, 0))
     for batch in (2,) if is_tiny else (4, 16):
@@ -36,36 +39,55 @@ def waiting(ledger: Ledger, *, is_tiny: bool) -> None:
         case = Case(WORK, f"ctclip and ctload {pipeline}", config, make=lambda: print)
         if ledger.has(case):
             continue
-        shares, rates = _measured(batch, pipeline, is_tiny=is_tiny)
+        fed, held = _measured(batch, pipeline, is_tiny=is_tiny)
+        rates = [one["studies_per_s"] for one in fed]
+        lost = [1 - rate / alone for rate, alone in zip(rates, held, strict=True)]
         for metric, unit, values, predicted in (
-            ("share waiting", "1", shares, PREDICTED),
+            ("share lost", "1", lost, PREDICTED),
+            ("share waiting", "1", [one["wait_share"] for one in fed], PREDICTED),
             ("rate", "studies/s", rates, None),
+            ("rate on one batch held", "studies/s", held, None),
         ):
             ledger.add_row(row_of(case.work, case.provider, config, metric, unit, values), predicted=predicted)
 
 
-def _measured(batch: int, pipeline: str, *, is_tiny: bool) -> tuple[list[float], list[float]]:
-    """Of each timed epoch, the share of time spent waiting and studies per second."""
+def _measured(batch: int, pipeline: str, *, is_tiny: bool) -> tuple[list[dict[str, float]], list[float]]:
+    """Stretch by stretch, in turn: what the trainer's clock says of steps fed from a store, and the rate of steps on a
+    batch that stays where it is."""
     size = sizes(is_tiny)
     torch.backends.cudnn.benchmark = True
     step = TrainingStep(model_of(size), config_of(batch, size), World(0, 1, device()))
-    number, taken, loss = 0, [], torch.zeros(())
+    numbers, steps, stretches = itertools.count(), 2 if is_tiny else STEPS, 2 if is_tiny else STRETCHES
+    fed, held = [], []
     with _loader(batch, pipeline, size.volume, 4 if is_tiny else STUDIES) as loader:
-        for epoch in range(1 + EPOCHS_TIMED):
-            meter = Meter(steps=0, first_step=0, batch_size=batch, is_shown=False)
-            batches = iter(loader)
-            while True:
-                with meter.waiting():
-                    given = next(batches, None)
-                if given is None:
-                    break
-                loss, _ = step.run(number, batch_of(to_volume(given, device()), size))
-                meter.count_step()
-                number += 1
+        batches = (one for _ in itertools.count() for one in loader)  # epochs without end, as in training
+        for stretch in range(1 + stretches):
+            for _ in range(READ_AHEAD):  # what was made ready while the other stretch ran
+                given = batch_of(to_volume(next(batches), device()), size)
+                loss, _ = step.run(next(numbers), given)
             float(loss)  # waits for the device
-            if epoch:
-                taken.append(meter.take())
-    return [one["wait_share"] for one in taken], [one["studies_per_s"] for one in taken]
+            meter = _meter(batch)
+            for _ in range(steps):
+                with meter.waiting():
+                    volumes = next(batches)
+                given = batch_of(to_volume(volumes, device()), size)
+                loss, _ = step.run(next(numbers), given)
+                meter.count_step()
+            float(loss)
+            taken = meter.take()
+            alone = _meter(batch)
+            for _ in range(steps):
+                loss, _ = step.run(next(numbers), given)
+                alone.count_step()
+            float(loss)
+            if stretch:
+                fed.append(taken)
+                held.append(alone.take()["studies_per_s"])
+    return fed, held
+
+
+def _meter(batch: int) -> Meter:
+    return Meter(steps=0, first_step=0, batch_size=batch, is_shown=False)
 
 
 @contextlib.contextmanager

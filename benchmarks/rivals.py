@@ -37,6 +37,9 @@ def inf_cl_loss() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Inf-CL's flash path in both directions (it normalises nothing and takes float32 on CUDA only)."""
     from inf_cl import cal_flash_loss  # pyright: ignore[reportMissingImports]
 
+    if not torch.cuda.is_available():
+        raise ImportError("inf-cl has kernels for CUDA only")
+
     def both(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         image, text = functional.normalize(image.float(), dim=-1), functional.normalize(text.float(), dim=-1)
         target = torch.arange(len(image), device=image.device)

@@ -51,9 +51,13 @@ def machine_name() -> str:
 
 
 def commit_hash() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
-    )
+    """Of the working tree; "unknown" where git or its folder is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+        )
+    except OSError:
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -95,6 +99,7 @@ def alternate(candidates: dict[str, Callable[[], float]], *, num_rounds: int) ->
     """
     values: dict[str, list[float]] = {name: [] for name in candidates}
     for round_number in range(num_rounds + 1):
+        print(f"round {round_number} of {num_rounds}" if round_number else "a round that does not count", flush=True)
         for name, run in candidates.items():
             value = run()
             if round_number:

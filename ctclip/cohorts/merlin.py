@@ -3,9 +3,7 @@
 from pathlib import Path
 from zipfile import BadZipFile
 
-import openpyxl
 import pyarrow as pa
-from openpyxl.utils.exceptions import InvalidFileException
 
 from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.cohorts.matching import index_rows, labels_by_id, match, one_file, require_columns, volumes_by_name
@@ -66,6 +64,9 @@ def _split(text: str | None) -> str | None:
 
 def _read_xlsx(path: Path) -> pa.Table:
     """The first sheet, every cell as text."""
+    import openpyxl  # for a workbook only: whoever trains on something else needs none
+    from openpyxl.utils.exceptions import InvalidFileException
+
     try:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
         rows = [list(row) for row in workbook.worksheets[0].iter_rows(values_only=True)]

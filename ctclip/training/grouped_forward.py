@@ -34,17 +34,19 @@ class GroupedForward(nn.Module):
         volume_BCDHW: Tensor,
         ids_BN: Tensor,
         mask_BN: Tensor,
-        seeds: Sequence[int],
+        seeds: Sequence[int | None],
         numbers_BDHW: Tensor | None = None,
     ) -> Features:
-        """Features of B studies with as many texts each; seeds[i] is of the random numbers of group i."""
+        """Features of B studies with as many texts each; seeds[i] is of the random numbers of group i; None goes on
+        with the generator as it is."""
         parts = []
         num_texts = len(ids_BN) // len(volume_BCDHW)
         for number, seed in enumerate(seeds):
             rows = slice(number * self._group, (number + 1) * self._group)
             texts = slice(rows.start * num_texts, rows.stop * num_texts)
             numbers = None if numbers_BDHW is None else numbers_BDHW[rows]
-            torch.manual_seed(seed)
+            if seed is not None:
+                torch.manual_seed(seed)
             parts.append(self.model(volume_BCDHW[rows], ids_BN[texts], mask_BN[texts], numbers))
             self._statistics.collect()
         if len(parts) == 1:

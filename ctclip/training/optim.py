@@ -8,17 +8,24 @@ from torch import nn
 from ctclip.config import OptimConfig
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: OptimConfig, *, is_capturable: bool = False) -> torch.optim.AdamW:
     """AdamW over the trained parameters (Loshchilov and Hutter 2019, arXiv 1711.05101), fused into one pass.
 
     Weight decay acts on parameters with two axes or more; biases, norms and the logit scale have none.
+
+    Args:
+        model: On its device.
+        config: Rates and decay.
+        is_capturable: For a CUDA graph: the rate is a tensor on the device, which `set_learning_rate` fills.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    rate = config.learning_rate
+    given = torch.tensor(rate, device=trained[0].device) if is_capturable else rate
+    return torch.optim.AdamW(groups, lr=given, betas=config.betas, fused=True, capturable=is_capturable)
 
 
 def learning_rate(step: int, *, steps: int, config: OptimConfig) -> float:
@@ -36,4 +43,7 @@ def learning_rate(step: int, *, steps: int, config: OptimConfig) -> float:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -42,6 +42,7 @@ class TrainingStep:
         shape: How the batch is cut; that of the configuration where it is not given.
         normal_rate: Share of normal text units in the training split, for objectives that begin by it.
         num_studies: Of the training split, by which a feature queue is sized.
+        is_capturable: Whether `advance` is to go into a CUDA graph; the optimizer then reads its rate on the device.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TrainingStep:
         *,
         normal_rate: float = 0.0,
         num_studies: int = 0,
+        is_capturable: bool = False,
     ) -> None:
         self.model, self._config, self._world = model, config, world
         self.logs: dict[str, Tensor] = {}  # of the last step, by "<objective>/<term>"
@@ -65,11 +67,12 @@ class TrainingStep:
                 self.momentum = MomentumBranch(
                     model, choice, num_studies=num_studies, seed=config.seed, precision=config.precision
                 )
-        self.optimizer = make_optimizer(model, config.optim)
+        self.optimizer = make_optimizer(model, config.optim, is_capturable=is_capturable)
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
         self._shape = shape or shape_batch(config, world.size)
         if self._shape.ranks_per_group > 1:
             share_batch_norm(model, world, self._shape.ranks_per_group)
+        self._number = 0
         self._statistics = RunningStatistics(model, world)
         self._forward = GroupedForward(model, self._shape.tower_batch, self._statistics)
         self._ranks: DistributedDataParallel | None = None
@@ -91,13 +94,33 @@ class TrainingStep:
         Returns:
             Loss of the global batch and norm of its gradient before clipping, scalars on the device.
         """
+        self.begin(step)
+        found = self.advance(batch)
+        if self.average is not None:
+            self.average.update(step)
+        return found
+
+    def begin(self, step: int) -> None:
+        """What of step number `step` is decided on the host: its learning rate, and where its random numbers begin."""
+        self._number = step
+        rate = learning_rate(step, steps=self._config.steps, config=self._config.optim)
+        set_learning_rate(self.optimizer, rate)
+        if self._is_one_group:
+            torch.manual_seed(self._seed(0))
+
+    def advance(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+        """What of a step the device does after `begin`: all but the average of the weights, which ramps up by numbers
+        of the host.
+
+        With the objective "clip" on one rank, and one group of studies per step, it can be captured in a CUDA graph:
+        it reads no value on the host. Several groups cannot: each sets the generator of its dropout anew.
+        """
         optim = self._config.optim
-        set_learning_rate(self.optimizer, learning_rate(step, steps=self._config.steps, config=optim))
         facts = None if batch.facts is None else gather_facts(batch.facts, self._world)
         keys = self._keys(batch)
         self._statistics.begin()
         loss = backward_in_chunks(
-            self._chunks(step, batch),
+            self._chunks(batch),
             partial(self._loss_of, facts=facts, keys=keys),
             shared=self._shared(),
             between_passes=self._statistics.stop_collecting,
@@ -114,15 +137,14 @@ class TrainingStep:
             self.momentum.remember(keys, facts, is_bad)
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=optim.max_logit_scale)
-        if self.average is not None:
-            self.average.update(step)
         return loss, norm
 
     def forward_once(self, step: int, batch: TrainBatch) -> None:
-        """The forward passes of a step alone, to time them; changes nothing."""
+        """The forward passes of a step alone, to time them; changes no weight and no statistic."""
+        self.begin(step)
         self._statistics.begin()
         with torch.no_grad():
-            for chunk in self._chunks(step, batch):
+            for chunk in self._chunks(batch):
                 chunk()
         self._statistics.finish(torch.tensor(True, device=self._world.device))
 
@@ -170,20 +192,27 @@ class TrainingStep:
         read = [self.model.logit_scale, *(objective.parameters(recurse=False) if objective is not None else ())]
         return [parameter for parameter in read if parameter.requires_grad]
 
-    def _chunks(self, step: int, batch: TrainBatch) -> list[Callable[[], Features]]:
+    @property
+    def _is_one_group(self) -> bool:
+        return self._shape.tower_batch == self._shape.rank_batch
+
+    def _seed(self, row: int) -> int:
+        """Of the dropout of the group that begins with this row of the rank's batch."""
+        place = self._world.rank * self._shape.rank_batch + row
+        return int(derive_key(self._config.seed, "dropout", self._number, place))
+
+    def _chunks(self, batch: TrainBatch) -> list[Callable[[], Features]]:
         """One function per forward pass."""
         size, tower_batch = self._shape.micro_batch, self._shape.tower_batch
-        first = self._world.rank * self._shape.rank_batch
         num_texts = len(batch.tokens.ids) // len(batch.study)
 
         def chunk(start: int) -> Features:
             rows = slice(start, start + size)
             texts = slice(start * num_texts, (start + size) * num_texts)
             numbers = None if batch.numbers is None else batch.numbers[rows]
-            seeds = [
-                int(derive_key(self._config.seed, "dropout", step, first + row))
-                for row in range(start, start + size, tower_batch)
-            ]
+            # One group alone was seeded by `begin`: the host's part stays out of what a CUDA graph captures.
+            groups = range(start, start + size, tower_batch)
+            seeds = [None] if self._is_one_group else [self._seed(row) for row in groups]
             with mixed_precision(self._world.device, self._config.precision):
                 return (self._ranks or self._forward)(
                     batch.volume[rows], batch.tokens.ids[texts], batch.tokens.mask[texts], seeds, numbers

@@ -10,8 +10,11 @@ import torch
 from benchmarks import gpu
 from benchmarks.gpu_case import Case, Ledger, run_cases
 
-# torch.compile itself instantiates the autograd.Function that it traces (torch 2.13, dynamo).
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+# torch.compile itself instantiates the autograd.Function that it traces (torch 2.13, dynamo), and looks at gradients.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
 SOON = ("ceilings", "queue", "bn_act", "text", "waiting", "launches", "projection")
 
