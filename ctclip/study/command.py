@@ -23,6 +23,7 @@ from ctclip.study.effects import detectable_from_pilot
 from ctclip.study.execution import batch_commands, estimate_cost, run_cells
 from ctclip.study.grid import Cell, StudyConfig, cells_of, read_study, write_study
 from ctclip.study.planning import plan_study
+from ctclip.study.record import note_command, write_record
 from ctclip.study.reuse import reuse_cells
 from ctclip.study.study_page import write_study_page
 from ctclip.study.summary import PRIMARY, read_finished, summarise
@@ -38,7 +39,7 @@ COLUMNS = (
 
 def main(words: list[str]) -> int:
     """Run one of the study's verbs; exit status 0."""
-    verbs = {"cell": _cell, "page": _page}
+    verbs = {"cell": _cell, "page": _page, "record": _record}
     if words and words[0] in verbs:
         return verbs[words[0]](words[1:])
     return _grid(words)
@@ -95,7 +96,8 @@ def _grid(words: list[str]) -> int:
         prog="ctclip study",
         description="Run many controlled trainings and compare them. Further options change what all cells share, as "
         "in `ctclip train` (--steps 600 --data.batch-size 8 ...). `ctclip study cell --out DIR --name NAME` runs one "
-        "cell, `ctclip study page --out DIR` writes tables and page again.",
+        "cell, `ctclip study page --out DIR` writes tables and page again, `ctclip study record --out DIR --to FOLDER` "
+        "the text files that a repository keeps.",
         allow_abbrev=False,
     )
     parser.add_argument("kind", choices=KINDS)
@@ -136,6 +138,7 @@ def _grid(words: list[str]) -> int:
     print(f"  sections: {', '.join(study.base.data.sections)}")
     print(f"  {estimate_cost(args.out, cells, jobs=args.jobs, cohort=cohort)}", flush=True)
     if not args.plan:
+        note_command(args.out, words)
         _run(study, args.out, cells, args.jobs)
     return 0
 
@@ -214,6 +217,19 @@ def _page(words: list[str]) -> int:
     args = parser.parse_args(words)
     study = read_study(args.out)
     print(format_summary(write_tables(study, args.out)))
+    return 0
+
+
+def _record(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="ctclip study record", description="Text files of a study, to be committed.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--to", type=Path, required=True, help="folder of the record")
+    parser.add_argument("--command", default="", help="that made the study, where its commands.txt is missing")
+    args = parser.parse_args(words)
+    study = read_study(args.out)
+    summary = write_tables(study, args.out)
+    for path in write_record(study, args.out, args.to, summary=summary, command=args.command):
+        print(f"{path}  {path.stat().st_size} bytes")
     return 0
 
 

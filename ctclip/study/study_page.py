@@ -20,10 +20,11 @@ PHANTOM_STAMP = (
 
 def write_study_page(study: StudyConfig, folder: Path, summary: dict[str, Any]) -> Path:
     """Write FOLDER/study.html; its absolute path."""
-    return write_page(folder / "study.html", f"Study: {study.kind}", _blocks(study, folder, summary))
+    return write_page(folder / "study.html", f"Study: {study.kind}", study_blocks(study, folder, summary))
 
 
-def _blocks(study: StudyConfig, folder: Path, summary: dict[str, Any]) -> list[Block]:
+def study_blocks(study: StudyConfig, folder: Path, summary: dict[str, Any]) -> list[Block]:
+    """All of the page; score tables and machines are read from the finished cells."""
     blocks: list[Block] = []
     if summary["is_synthetic"]:
         blocks.append(Notice(PHANTOM_STAMP))
@@ -46,7 +47,7 @@ def _blocks(study: StudyConfig, folder: Path, summary: dict[str, Any]) -> list[B
             "without each finding, pooled; the first seed of each arm.",
         ),
         Heading("Configuration"),
-        Facts([("machine", _machine(study, folder))]),
+        Facts([("machine", _machine(study, folder)), ("commits", _commits(study, folder))]),
         Code("What all cells share", to_json(study.base)),
     ]
     return blocks
@@ -228,6 +229,13 @@ def _machine(study: StudyConfig, folder: Path) -> str:
             packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
             found[f"{facts['system']}, {facts['device']}, {facts['threads']} threads; {packages}"] = None
     return " / ".join(found)
+
+
+def _commits(study: StudyConfig, folder: Path) -> str:
+    """Commits of the finished cells, with their number."""
+    results = [read_result(folder, cell) for cell in cells_of(study, folder)]
+    found = [result["commit"] for result in results if result is not None]
+    return ", ".join(f"{name} ({found.count(name)} cells)" for name in dict.fromkeys(found))
 
 
 def _signed(value: float | None) -> str:
