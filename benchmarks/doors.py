@@ -29,9 +29,9 @@ from pydicom.uid import (
 
 from benchmarks.choices import NUMBERS, Choices, edited
 from ctload.errors import CtloadError
-from ctload.packing.preset import Preset
 from ctload.packing.resample import prepare
 from ctload.readers import read_source
+from ctload.storage.preset import Preset
 
 # Largest source and largest volume; a fuzzer's process is limited to a few times that.
 MAX_BYTES = 1 << 24

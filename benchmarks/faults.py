@@ -23,13 +23,13 @@ import numpy as np
 from benchmarks import pack_faults
 from benchmarks.rows import append_rows, row_of
 from ctload.errors import CtloadError
-from ctload.packing.journal import read_journal
-from ctload.packing.preset import PRESETS
-from ctload.packing.resample import Prepared
 from ctload.packing.writer import StoreWriter, load_entries
 from ctload.storage import layout
 from ctload.storage.header import read_header
+from ctload.storage.journal import read_journal
 from ctload.storage.manifest_file import entries_of, read_manifest
+from ctload.storage.prepared import Prepared
+from ctload.storage.preset import PRESETS
 from ctload.storage.store import open_store
 from ctload.storage.verification import verify
 from ctload.testing import synthetic_prepared

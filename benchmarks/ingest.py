@@ -26,9 +26,9 @@ from monai.transforms.utility.array import EnsureChannelFirst
 
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
 from ctload.packing.packer import pack
-from ctload.packing.preset import Preset
 from ctload.packing.resample import prepare
 from ctload.readers import read_source
+from ctload.storage.preset import Preset
 
 WORK = "nii.gz -> 1.5x1.5x3 mm, 224x224x160"
 

@@ -5,10 +5,11 @@ of native volumes; both with random flips along three axes and one HU window. Ev
 and from warm caches: ours from a packed store with checksums, others from what suits them best (see rivals_*.py).
 What can run with worker processes runs with none and with two. Raw .nii.gz, read anew each epoch, is a row of its own
 with the epoch from which packing pays. A round is several passes in one iterator, so that nobody's start counts much;
-what our loader read ahead while others were timed is consumed before its clock starts. Rates, CPU time and ratios are
-of the same rounds; peak memory is of a process for each provider alone.
+it begins with nothing read ahead and ends with the last batch, for all. Rates, CPU time and ratios are of the same
+rounds; peak memory is of a process for each provider alone.
 
-`python -m benchmarks.loading PROVIDER WORK STORE SCRATCH` is that process.
+`python -m benchmarks.loading PROVIDER WORK STORE SCRATCH` is that process. `python -m benchmarks.loading_table` makes
+README's tables and plot of the newest rows.
 """
 
 import functools
@@ -20,11 +21,15 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 import ctload
 from benchmarks import rivals_loading as rivals
 from benchmarks.rivals_loading import BATCH, Epoch, Work
 from benchmarks.rows import Row, alternate, append_rows, paired_ratios, row_of
 from benchmarks.usage import PeakMemory, cpu_seconds, memory_mib
+from ctload.storage.manifest import Studies
 
 COPIES = 4  # each real study is packed this often, so that a round is long enough to time
 CROP = (40, 96, 96)
@@ -32,18 +37,22 @@ OURS = "ctload numba"  # what pipeline="auto" is on the CPU
 RAW = "raw .nii.gz each epoch"
 WINDOW = ctload.HuWindow(rivals.LOW, rivals.HIGH)
 WORKS = {
-    "merlin": ("store -> whole 160x224x224, flips, window", None, 2),
-    "native": ("store -> random 40x96x96 of native, flips, window", CROP, 4),
+    "merlin": ("store -> whole 160x224x224, flips, window", None, 4),
+    "native": ("store -> random 40x96x96 of native, flips, window", CROP, 16),
 }
 
 
 def run(data: Path, scratch: Path, num_rounds: int) -> None:
     """Pack what is below `data`, time both works and append the rows."""
     sources = sorted([*data.rglob("*.nii.gz"), *data.rglob("*.zip")])
+    works = []
     for preset in WORKS:
         store = scratch / f"{preset}.zarr"
         _pack(sources, store, preset)
-        run_work(work_on(preset, store, scratch), num_rounds)
+        works.append(work_on(preset, store, scratch))
+    timed = [run_work(work, num_rounds) for work in works]
+    for work, names in zip(works, timed, strict=True):
+        append_rows("loading", _peaks(work, names, _config(work)))
 
 
 def work_on(preset: str, store: Path, scratch: Path) -> Work:
@@ -51,8 +60,8 @@ def work_on(preset: str, store: Path, scratch: Path) -> Work:
     return Work(name, store, crop, scratch, repeats)
 
 
-def run_work(work: Work, num_rounds: int) -> None:
-    """Time one work and append its rows."""
+def run_work(work: Work, num_rounds: int) -> list[str]:
+    """Time one work, append its rows and name who took part."""
     epochs, timed = {}, {}
     for name, make in providers(work).items():
         try:
@@ -60,7 +69,7 @@ def run_work(work: Work, num_rounds: int) -> None:
         except ImportError as error:
             print(f"{name} is left out: {error}")
             continue
-        timed[name] = Timed(epochs[name], has_read_ahead=name.startswith("ctload"))
+        timed[name] = Timed(epochs[name])
     rates = alternate(timed, num_rounds=num_rounds)
     config = _config(work)
     rows = [row_of(work.name, name, config, "rate", "studies/s", values) for name, values in rates.items()]
@@ -71,7 +80,7 @@ def run_work(work: Work, num_rounds: int) -> None:
             ratios = paired_ratios(rates[OURS], values)
             rows.append(row_of(work.name, f"{OURS} / {name}", config, "ratio", "x", ratios))
     append_rows("loading", [*rows, *_break_even(work, rates, config)])
-    append_rows("loading", _peaks(work, list(rates), config))
+    return list(rates)
 
 
 class Timed:
@@ -79,16 +88,13 @@ class Timed:
 
     Args:
         epoch: The round.
-        has_read_ahead: Whether it went on reading after its last one; one is then consumed before the clock starts.
     """
 
-    def __init__(self, epoch: Epoch, *, has_read_ahead: bool) -> None:
-        self._epoch, self._has_read_ahead = epoch, has_read_ahead
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
         self.cpu_ms: list[float] = []
 
     def __call__(self) -> float:
-        if self._has_read_ahead:
-            self._epoch()
         cpu, started = cpu_seconds(), time.perf_counter()
         number = self._epoch()
         wall_s = time.perf_counter() - started
@@ -116,16 +122,20 @@ def providers(work: Work) -> dict[str, Callable[[], Epoch]]:
 
 
 def _ours(work: Work, pipeline: str) -> Epoch:
+    """An epoch of the loader is a round: every study work.repeats times. It ends with it and reads nothing beyond."""
+    store = ctload.open_store(work.store)
+    rows = np.tile(np.arange(len(store)), work.repeats if pipeline != "reference" else 1)
     loader = ctload.Loader(
-        ctload.open_store(work.store).studies,
+        Studies(store.studies.table.take(pa.array(rows)), store),
         sampler=ctload.ShuffleSampler(batch_size=BATCH, seed=0),
         crop=ctload.WholeVolume() if work.crop is None else ctload.RandomCrop(work.crop),
         window=WINDOW,
         augment=ctload.Augment(flip=(0.5, 0.5, 0.5)),
         pipeline=pipeline,
         to="torch",
+        reads_past_epoch=False,
     )
-    return lambda: sum(len(batch.study) for _ in range(work.repeats) for batch in loader)
+    return lambda: sum(len(batch.study) for batch in loader)
 
 
 def _monai(work: Work, workers: int, cache: str) -> Epoch:

@@ -22,10 +22,10 @@ import ctload
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
 from benchmarks.usage import cpu_seconds
 from ctload.adapters.nnunet import StoreDataset
-from ctload.packing.preset import Preset
 from ctload.packing.resample import prepare
 from ctload.packing.writer import StoreWriter
 from ctload.readers import read_source
+from ctload.storage.preset import Preset
 
 PATCH, BATCH, FOREGROUND, BATCHES = (40, 96, 96), 2, 0.33, 30
 INTENSITIES = {"mean": 40.0, "std": 150.0, "percentile_00_5": -900.0, "percentile_99_5": 400.0}

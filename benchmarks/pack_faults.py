@@ -20,10 +20,10 @@ import numpy as np
 
 from ctload.errors import CtloadError, ForkAfterOpenError
 from ctload.loading.loader import Loader
-from ctload.packing.journal import read_journal
 from ctload.packing.packer import pack
 from ctload.sampling.sampler import SequentialSampler
 from ctload.storage import layout
+from ctload.storage.journal import read_journal
 from ctload.storage.store import Store, open_store
 from ctload.storage.study_check import check_study
 from ctload.storage.verification import verify

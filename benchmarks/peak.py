@@ -14,7 +14,7 @@ def work_of(provider: str, scratch: Path) -> Callable[[Path], object]:
     if provider.startswith("monai"):
         importlib.import_module("torch").set_num_threads(1)
         return importlib.import_module("benchmarks.ingest").monai_chain()
-    preset = importlib.import_module("ctload.packing.preset").Preset.from_name("merlin")
+    preset = importlib.import_module("ctload.storage.preset").Preset.from_name("merlin")
     readers, resample = importlib.import_module("ctload.readers"), importlib.import_module("ctload.packing.resample")
     importlib.import_module("ctload.readers.nifti")
     if provider == "ctload":

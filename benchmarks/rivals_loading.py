@@ -19,7 +19,7 @@ from ctload.geometry import Triple
 from ctload.voxels.photometric import run_photometric
 
 Epoch = Callable[[], int]
-"""Goes through all studies, slow providers once and others Work.repeats times, and tells how many were delivered."""
+"""Goes through all studies, slow providers Work.few times and others Work.repeats, and tells how many came."""
 LOW, HIGH = -1000, 1000
 BATCH = 4
 
@@ -33,7 +33,7 @@ class Work:
         store: A packed store.
         crop: (D, H, W), or None for whole volumes.
         scratch: Where others prepare their data; made once.
-        repeats: Passes of a round.
+        repeats: Passes of a round; of slow providers `few`.
     """
 
     name: str
@@ -45,6 +45,10 @@ class Work:
     @property
     def ids(self) -> list[str]:
         return ctload.open_store(self.store).studies.ids
+
+    @property
+    def few(self) -> int:
+        return max(1, self.repeats // 4)
 
     def folder(self, kind: str) -> Path:
         return self.scratch / f"{self.store.stem}.{kind}"
@@ -139,7 +143,7 @@ def nifti_gz(work: Work, num_workers: int) -> Epoch:
 def zarr_python(work: Work, num_workers: int) -> Epoch:
     studies = ctload.open_store(work.store).studies
     files = [work.store / path / "0" for path in studies.table["path"].to_pylist()]
-    return epochs_of(Items(files, open_zarr, work.crop), num_workers, work.repeats)
+    return epochs_of(Items(files, open_zarr, work.crop), num_workers, work.few)
 
 
 def blosc2(work: Work, num_workers: int) -> Epoch:

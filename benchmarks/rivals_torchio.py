@@ -1,4 +1,8 @@
-"""TorchIO over uncompressed .nii files of int16: its Queue for crops, its SubjectsLoader for whole volumes."""
+"""TorchIO over uncompressed .nii files of int16: its Queue for crops, its SubjectsLoader for whole volumes.
+
+From each volume that it loads the Queue takes four crops, which is what it is for; all others read each crop anew.
+Window and flips are done on the crop, not on the whole volume before it.
+"""
 
 from pathlib import Path
 
@@ -8,33 +12,51 @@ import torchio  # pyright: ignore[reportMissingImports]
 
 from benchmarks.rivals_loading import BATCH, HIGH, LOW, Epoch, Work, epochs_of, files_of
 
+PATCHES_PER_VOLUME = 4
+
 
 def _write(path: str, voxels: np.ndarray) -> None:
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), path)
 
 
-def _subjects(files: list[Path]) -> torchio.SubjectsDataset:
+def _chain() -> torchio.Compose:
     window = torchio.RescaleIntensity(out_min_max=(0, 1), in_min_max=(LOW, HIGH))
-    chain = torchio.Compose(
-        [torchio.Clamp(LOW, HIGH), window, torchio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5)]
-    )
-    return torchio.SubjectsDataset([torchio.Subject(ct=torchio.ScalarImage(path)) for path in files], transform=chain)
+    return torchio.Compose([torchio.Clamp(LOW, HIGH), window, torchio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5)])
+
+
+def _subjects(files: list[Path], transform: torchio.Compose | None) -> torchio.SubjectsDataset:
+    return torchio.SubjectsDataset([torchio.Subject(ct=torchio.ScalarImage(path)) for path in files], transform)
+
+
+class CropQueue(torchio.Queue):
+    """A Queue whose crops are transformed one by one."""
+
+    chain: torchio.Compose
+
+    def __getitem__(self, index: int) -> torchio.Subject:
+        return self.chain(super().__getitem__(index))
 
 
 def torchio_epochs(work: Work, num_workers: int) -> Epoch:
-    """One patch of each volume, as everybody; its Queue transforms the whole volume before it takes the patch."""
+    """Crops: four of each volume in a round, of work.few passes. Whole volumes: one pass."""
     files = files_of(work, "nii", _write)
-    subjects = _subjects(files)
     if work.crop is None:
         return epochs_of(
-            subjects, num_workers, 1, count=lambda batch: len(batch["ct"]["data"]), loader=torchio.SubjectsLoader
+            _subjects(files, _chain()),
+            num_workers,
+            1,
+            count=lambda batch: len(batch["ct"]["data"]),
+            loader=torchio.SubjectsLoader,
         )
     depth, height, width = work.crop
-    patches = torchio.data.UniformSampler((width, height, depth))
-
-    def epoch() -> int:
-        queue = torchio.Queue(subjects, max_length=len(files), samples_per_volume=1, sampler=patches,
-                              num_workers=num_workers)  # fmt: skip
-        return sum(len(batch["ct"]["data"]) for batch in torchio.SubjectsLoader(queue, batch_size=BATCH))
-
-    return epoch
+    queue = CropQueue(
+        _subjects(files, None),
+        max_length=len(files) * PATCHES_PER_VOLUME,
+        samples_per_volume=PATCHES_PER_VOLUME,
+        sampler=torchio.data.UniformSampler((width, height, depth)),
+        num_workers=num_workers,
+        start_background=False,
+    )
+    queue.chain = _chain()
+    made = torchio.SubjectsLoader(queue, batch_size=BATCH)
+    return lambda: sum(len(batch["ct"]["data"]) for _ in range(max(1, work.few // 4)) for batch in made)

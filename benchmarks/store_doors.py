@@ -17,12 +17,12 @@ import xxhash
 
 from benchmarks.choices import NUMBERS, Choices, edited
 from ctload.errors import CtloadError
-from ctload.packing.journal import PACKED
-from ctload.packing.preset import PRESETS
 from ctload.packing.writer import StoreWriter, load_entries
 from ctload.storage import layout
 from ctload.storage.header import StoreHeader, read_header, write_header
+from ctload.storage.journal import PACKED
 from ctload.storage.manifest_file import encode_manifest, read_manifest
+from ctload.storage.preset import PRESETS
 from ctload.storage.store import Store, open_store
 from ctload.storage.verification import verify
 from ctload.testing import synthetic_prepared

@@ -15,9 +15,9 @@ import xxhash
 from ctload.geometry import Triple
 from ctload.loading.batch import Batch
 from ctload.loading.loader import Loader
-from ctload.packing.preset import Preset
-from ctload.packing.resample import Prepared
 from ctload.packing.writer import StoreWriter
+from ctload.storage.prepared import Prepared
+from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
 
 _TISSUES_HU = (40, 60, -90, 400, -600)

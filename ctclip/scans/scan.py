@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ctload.errors import CodedError, CtloadError, IngestError
-from ctload.packing.preset import Preset
 from ctload.packing.resample import prepare, prepare_exact
 from ctload.planning.crop import CenterCrop
 from ctload.planning.window import HuWindow
 from ctload.readers import find_sources, read_source
+from ctload.storage.preset import Preset
 
 
 @dataclass(frozen=True)

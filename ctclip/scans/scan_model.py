@@ -28,10 +28,10 @@ from ctclip.models.text import TextEncoder, TextTokenizer, write_text_folder
 from ctclip.scans.scan import Scan, scan_tensor
 from ctclip.training.distributed import choose_device
 from ctload.errors import CtloadError
-from ctload.packing.preset import PRESETS, Preset
 from ctload.planning.crop import CenterCrop
 from ctload.planning.window import HuWindow
 from ctload.storage.digests import digest_source
+from ctload.storage.preset import PRESETS, Preset
 from ctload.storage.store import open_store
 
 MERLIN_WINDOW = HuWindow(-1000, 1000)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ctload.errors import LoaderError, SamplerError
-from ctload.loading import forkguard
 from ctload.loading.batch import batch_affine
 from ctload.loading.options import check_arrays, needs_of
 from ctload.loading.reading import BatchReader, PendingBatch
@@ -24,6 +23,7 @@ from ctload.planning.crop import Crop, WholeVolume
 from ctload.planning.drawing import draw_plan
 from ctload.planning.plan import BatchPlan
 from ctload.planning.window import HuWindow
+from ctload.process import forkguard
 from ctload.sampling.bound import Draw
 from ctload.storage.manifest import Studies
 

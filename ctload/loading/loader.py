@@ -18,11 +18,11 @@ from ctload.loading.stats import LoaderStats
 from ctload.loading.supply import BatchSupply
 from ctload.planning.augment import Augment
 from ctload.planning.crop import Crop, WholeVolume
+from ctload.planning.order import BatchOrder, plan_at
 from ctload.planning.plan import BatchPlan
 from ctload.planning.window import HuWindow
 from ctload.sampling.bound import BoundSampler
 from ctload.sampling.elastic import BoundResumed, ListSampler, num_batches_of, resume_at, shift_in
-from ctload.sampling.order import BatchOrder, plan_at
 from ctload.sampling.sampler import Sampler
 from ctload.storage.manifest import Studies
 

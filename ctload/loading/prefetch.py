@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ctload.loading import forkguard
 from ctload.loading.reading import BatchReader, PendingBatch, ReadBatch
 from ctload.loading.slots import Slot, SlotRing
-from ctload.loading.stats import LoaderStats
+from ctload.loading.stats import LoaderStats, divide_wait
 from ctload.pipeline.spec import Pipeline
 from ctload.planning.plan import BatchPlan
+from ctload.process import forkguard
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Prefetcher:
         self._finished: queue.Queue[Executed | _End] = queue.Queue(maxsize=1)
         self._stop = threading.Event()
         self._failed: BaseException | None = None
+        self._cost = ReadCost()  # of all reads that were probed
+        self._probed = LoaderStats()  # since the last batch
         self._is_over = False
         # A daemon, because a thread waiting for room would keep the interpreter from ending; it is joined at exit.
         self._thread = threading.Thread(target=self._run, name="ctload-prefetch", daemon=True)
@@ -134,7 +136,7 @@ class Prefetcher:
             if not self._pending:
                 break
             drawn = time.perf_counter()
-            executed = self._execute(LoaderStats(draw_s=drawn - started, full_s=full_s))
+            executed = self._execute(drawn - started, full_s)
             handing_over = time.perf_counter()
             self._finished.put(executed)
             full_s = time.perf_counter() - handing_over
@@ -163,9 +165,12 @@ class Prefetcher:
             self._ring.release(slot)
             raise
         self._pending.append((pending, slot))
+        if pending.cost is not None:
+            self._cost = self._cost + pending.cost
+            self._probed = self._probed + LoaderStats(num_probed=1, probe_s=pending.cost.seconds)
 
-    def _execute(self, stats: LoaderStats) -> Executed:
-        """Finish the reads of the oldest batch, execute it and free its slot."""
+    def _execute(self, draw_s: float, full_s: float) -> Executed:
+        """Finish the reads of the oldest batch, execute it and free its slot. Times are of what came before."""
         pending, slot = self._pending[0]
         started = time.perf_counter()
         read = self._reader.finish(pending)
@@ -180,13 +185,16 @@ class Prefetcher:
         executed = time.perf_counter()
         self._pending.popleft()
         self._ring.release(slot)
-        stats = stats + LoaderStats(
+        probed, self._probed = self._probed, LoaderStats()
+        stats = LoaderStats(
             num_batches=1,
             num_studies=read.plan.batch_size,
             num_replaced=read.num_replaced,
-            read_s=was_read - started,
+            draw_s=draw_s - probed.probe_s,
             pipeline_s=executed - was_read,
+            full_s=full_s,
         )
+        stats = stats + probed + divide_wait(was_read - started, self._cost)
         return Executed(volumes, labels, read, stats)
 
 

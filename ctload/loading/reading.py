@@ -21,7 +21,9 @@ from ctload.planning.plan import BatchPlan
 from ctload.sampling.bound import BoundSampler
 from ctload.storage.layout import LABEL_PREFIX
 from ctload.storage.manifest import Studies
+from ctload.storage.read_probe import ReadCost, ReadProbe
 
+PROBED_EVERY = 128  # batches; before that in batches 0, 1, 2, 4, 8, ...
 DAMAGE = (ChecksumError, MissingChunkError)
 """What on_corrupt="replace" replaces. Any other error is raised: it is no property of one study."""
 
@@ -51,6 +53,7 @@ class BatchReader:
         bound: Names substitutes.
         crop: Draws the box of a substitute.
         on_corrupt: "raise" or "replace".
+        probe: Measures now and then what a read is made of; None for not at all.
 
     Raises:
         LoaderError: The studies belong to no store.
@@ -65,6 +68,7 @@ class BatchReader:
         bound: BoundSampler,
         crop: Crop,
         on_corrupt: str,
+        probe: ReadProbe | None = None,
     ) -> None:
         if studies.store is None:
             raise LoaderError("these studies belong to no store; take them from open_store(path).studies or .where()")
@@ -76,6 +80,8 @@ class BatchReader:
         self.bound = bound
         self._crop = crop
         self._on_corrupt = on_corrupt
+        self._probe = probe
+        self._num_started = 0
         stored = pc.SetLookupOptions(self._store.studies.table["study"].combine_chunks())
         self._store_rows = pc.call_function("index_in", [self._ids], stored).to_numpy().astype(np.int64)
         self.quarantine: set[str] = set()
@@ -84,6 +90,9 @@ class BatchReader:
     def start(self, pending: "PendingBatch") -> None:
         """Begin to read every box of a batch."""
         starts, _ = pending.plan.read_boxes()
+        if self._probe is not None and is_probed(self._num_started):
+            pending.cost = self._measure_first(self._probe, pending, starts[0])
+        self._num_started += 1
         for at in range(pending.plan.batch_size):
             pending.reads.append(self._start_study(pending.plan, at, starts[at], pending.slot.voxels[at]))
 
@@ -148,6 +157,17 @@ class BatchReader:
                 reads.append(error)
         return reads
 
+    def _measure_first(self, probe: ReadProbe, pending: "PendingBatch", start: np.ndarray) -> ReadCost | None:
+        """What the read of the batch's first study is made of; None where it fails, as the read itself will tell."""
+        row, out = int(pending.plan.rows[0]), pending.slot.voxels[0]
+        if self._ids[row].as_py() in self.quarantine:
+            return None
+        try:
+            box = box_at(start, out.shape[1:])
+            return self._store.probe_read(probe, int(self._store_rows[row]), box, out[0], array=self._arrays[0])
+        except (CtloadError, OSError):
+            return None
+
     def _replace(self, plan: BatchPlan, at: int, slot: Slot) -> BatchPlan:
         """Read the first substitute that can be read into place `at`, and give the plan with it."""
         damaged = int(plan.rows[at])
@@ -183,6 +203,11 @@ class BatchReader:
         return replace(views[0], other_views=tuple(views[1:]))
 
 
+def is_probed(number: int) -> bool:
+    """Whether a batch, counted from 0, has a read that is measured by steps."""
+    return number & (number - 1) == 0 or number % PROBED_EVERY == 0
+
+
 def _with_box(plan: BatchPlan, at: int, row: int, box: Boxes) -> BatchPlan:
     """One view's plan with another row and box in place `at`."""
     changed = {"rows": (plan.rows, np.array([row]))}
@@ -209,12 +234,14 @@ class PendingBatch:
         plan: What is read.
         slot: Where to.
         reads: Of every study, one per array; an error that came at once stands in the place of a read.
+        cost: What reading its first study is made of, where that was measured.
     """
 
     def __init__(self, plan: BatchPlan, slot: Slot) -> None:
         self.plan = plan
         self.slot = slot
         self.reads: list[list[Any]] = []
+        self.cost: ReadCost | None = None
 
     def wait(self) -> None:
         """Wait until no read writes any more, whatever came of it."""

@@ -9,7 +9,6 @@ from itertools import islice
 
 import numpy as np
 
-from ctload.loading.cores import thread_share
 from ctload.loading.options import needs_of
 from ctload.loading.prefetch import Prefetcher
 from ctload.loading.reading import BatchReader
@@ -17,8 +16,9 @@ from ctload.loading.slots import SlotRing
 from ctload.pipeline.opening import open_pipeline
 from ctload.pipeline.spec import PipelineSpec, in_stored_units
 from ctload.planning.augment import Augment
+from ctload.planning.order import BatchOrder, plans_from
 from ctload.planning.plan import BatchPlan
-from ctload.sampling.order import BatchOrder, plans_from
+from ctload.process.cores import thread_share
 
 
 class BatchSupply:
@@ -50,7 +50,13 @@ class BatchSupply:
         self._num_arrays = len(channels) + len(labels)
         self._scales = np.stack([studies.column("scale"), studies.column("offset")], axis=1)
         self._reader = BatchReader(
-            studies, channels=channels, labels=labels, bound=order.bound, crop=order.crop, on_corrupt=on_corrupt
+            studies,
+            channels=channels,
+            labels=labels,
+            bound=order.bound,
+            crop=order.crop,
+            on_corrupt=on_corrupt,
+            probe=ReadProbe(),
         )
         spec = PipelineSpec(
             max_batch=max_batch,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctload.errors import CtloadError, ManifestError
-from ctload.packing.keymap import keymap_path, read_keymap
 from ctload.packing.writer import StoreWriter
 from ctload.storage import layout
 from ctload.storage.header import read_header
+from ctload.storage.keymap import keymap_path, read_keymap
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ctload.errors import ChecksumError, IngestError, ManifestError, PresetMismatchError
-from ctload.packing.journal import JournalEntry
-from ctload.packing.keymap import KeyMap, is_keymap, keymap_path, open_keymap, read_keymap
 from ctload.packing.study_file import is_intact
 from ctload.packing.writer import StoreWriter
 from ctload.storage import durable, layout
 from ctload.storage.header import StoreHeader, read_header
+from ctload.storage.journal import JournalEntry
+from ctload.storage.keymap import KeyMap, is_keymap, keymap_path, open_keymap, read_keymap
 from ctload.storage.manifest_file import entries_of, read_manifest
 from ctload.storage.study_check import check_study, study_files
 

@@ -14,17 +14,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ctload.errors import CtloadError
-from ctload.packing.keymap import KeyMap, open_keymap, read_keymap
-from ctload.packing.orphan import end_pool
-from ctload.packing.preset import Preset
-from ctload.packing.refusal import Refusal
 from ctload.packing.report import PackReport, StudyReport
 from ctload.packing.source import PackOptions, collect_sources, key_of_tables
-from ctload.packing.source_table import PackSource
 from ctload.packing.worker import Outcome, PackTask, PackWorker, run_in_worker, start_worker
 from ctload.packing.writer import StoreWriter
+from ctload.process.orphan import end_pool
 from ctload.readers.ct_rate import read_corrections
+from ctload.scanning.refusal import Refusal
 from ctload.scanning.series_rule import SeriesRule
+from ctload.scanning.source_table import PackSource
+from ctload.storage.keymap import KeyMap, open_keymap, read_keymap
+from ctload.storage.preset import Preset
 
 __all__ = ["PackReport", "pack", "part_path"]
 

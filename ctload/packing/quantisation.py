@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 
 from ctload.errors import IngestError
-from ctload.packing.preset import Preset
-from ctload.packing.volume import Volume
+from ctload.readers.volume import Volume
+from ctload.storage.preset import Preset
 
 INT16_MIN, INT16_MAX = -32768, 32767
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctload.errors import CtloadError
-from ctload.packing.refusal import Refusal
+from ctload.scanning.refusal import Refusal
 from ctload.storage import durable
 
 FORMAT = 1

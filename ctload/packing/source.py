@@ -13,16 +13,16 @@ from typing import Any
 import xxhash
 
 from ctload.errors import CtloadError, IngestError, ManifestError
-from ctload.packing.keymap import keyed_hash, keymap_path, read_keymap
-from ctload.packing.refusal import Refusal, refusal_of
-from ctload.packing.source_table import SUFFIXES, PackSource, read_rows, read_source_table
 from ctload.readers.ct_rate import Correction
+from ctload.readers.scanned import ScannedSeries
+from ctload.readers.walk import FILE_KINDS
 from ctload.scanning.choosing import Candidate, ChoiceOptions, choose
-from ctload.scanning.scanned import ScannedSeries
+from ctload.scanning.refusal import Refusal, refusal_of
 from ctload.scanning.scanner import ScanOptions, scan
 from ctload.scanning.series_rule import SeriesRule
+from ctload.scanning.source_table import SUFFIXES, PackSource, read_rows, read_source_table
 from ctload.scanning.table import CARRIABLE, ScanRow, columns_of, is_scan_table, read_scan_table
-from ctload.scanning.walk import FILE_KINDS
+from ctload.storage.keymap import keyed_hash, keymap_path, read_keymap
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import xxhash
 
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, spacing_of
-from ctload.packing.resample import Prepared
-from ctload.packing.volume_file import check_arrays, named_arrays, write_volume_file
 from ctload.storage import chunking, durable, layout
 from ctload.storage.blocks import FOREGROUND_HU, encode_blocks
 from ctload.storage.digests import digest_metadata, digest_voxels
 from ctload.storage.header import StoreHeader
 from ctload.storage.manifest import SCHEMA, check_manifest
+from ctload.storage.prepared import Prepared
 from ctload.storage.shard_reader import check_shard, open_array, read_metadata, reader_context, start_box
+from ctload.storage.volume_file import check_arrays, named_arrays, write_volume_file
 
 _ASIDE = "aside"  # tmp/aside/<2 hex digits>/<study>.zarr: the old volume while its successor takes its place
 

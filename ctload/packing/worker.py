@@ -10,19 +10,20 @@ from pathlib import Path
 import xxhash
 
 from ctload.errors import CodedError, CtloadError, IngestError, ManifestError
-from ctload.packing.journal import Journal, JournalEntry
-from ctload.packing.orphan import end_with_parent
-from ctload.packing.preset import Preset
-from ctload.packing.refusal import Refusal, refusal_of
-from ctload.packing.resample import Prepared, prepare
-from ctload.packing.source_table import PackSource
+from ctload.packing.resample import prepare
 from ctload.packing.study_file import is_intact, write_study
 from ctload.packing.writer import check_extra
+from ctload.process.orphan import end_with_parent
 from ctload.readers import read_source
+from ctload.scanning.refusal import Refusal, refusal_of
+from ctload.scanning.source_table import PackSource
 from ctload.storage.digests import digest_source
 from ctload.storage.header import StoreHeader
+from ctload.storage.journal import Journal, JournalEntry
 from ctload.storage.layout import JOURNAL
 from ctload.storage.lock import WorkerLock
+from ctload.storage.prepared import Prepared
+from ctload.storage.preset import Preset
 
 
 @dataclass(frozen=True)

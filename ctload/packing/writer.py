@@ -15,15 +15,15 @@ import numpy as np
 import xxhash
 
 from ctload.errors import CtloadError, IngestError, ManifestError, PresetMismatchError, StoreFormatError
-from ctload.loading.forkguard import enter
-from ctload.packing.journal import Journal, JournalEntry, compact_journal, read_journal
-from ctload.packing.resample import Prepared
 from ctload.packing.study_file import clean_tmp, place_study, write_study
+from ctload.process.forkguard import enter
 from ctload.storage import chunking, durable, layout
 from ctload.storage.header import NamedPreset, StoreHeader, new_header, read_header, write_header
+from ctload.storage.journal import Journal, JournalEntry, compact_journal, read_journal
 from ctload.storage.lock import StoreLock
 from ctload.storage.manifest import SCHEMA
 from ctload.storage.manifest_file import encode_manifest, entries_of, manifest_of, read_manifest
+from ctload.storage.prepared import Prepared
 
 _PLAIN = (bool, int, float, str)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 from ctload.errors import CtloadError, GeometryError, IngestError
-from ctload.packing.volume import UNITS, Volume
 from ctload.readers.ct_rate import Correction
 from ctload.readers.joining import joined
 from ctload.readers.members import starts_as_dicom
-from ctload.scanning.walk import FILE_KINDS
+from ctload.readers.volume import UNITS, Volume
+from ctload.readers.walk import FILE_KINDS
 
 # Largest uncompressed source that is read without being asked: 2048 slices of 1024 x 1024 in 32 bits.
 MAX_BYTES = 8 << 30

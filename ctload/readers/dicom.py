@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ctload.errors import GeometryError, IngestError
-from ctload.packing.volume import Volume
 from ctload.readers.damage import quietly
 from ctload.readers.frames import Frames, frames_of
 from ctload.readers.irregular import straightened
@@ -19,6 +18,7 @@ from ctload.readers.members import open_members
 from ctload.readers.regular import require_regular
 from ctload.readers.series import DEFAULT_KEY, Series, series_of, study_id
 from ctload.readers.slices import order_of, stack_of
+from ctload.readers.volume import Volume
 
 __all__ = ["identify", "read_dicom", "study_id"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pydicom
 
 from ctload.readers.members import Member
+from ctload.readers.phase import phase_words
+from ctload.readers.scanned import ScannedSeries
 from ctload.readers.series import study_id
-from ctload.scanning.phase import phase_words
-from ctload.scanning.scanned import ScannedSeries
 
 NAME = "DICOMDIR"
 _LEVELS = ("PATIENT", "STUDY", "SERIES")  # from the outer to the inner

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctload.errors import GeometryError, IngestError
 from ctload.geometry import to_canonical
-from ctload.packing.volume import Volume
+from ctload.readers.volume import Volume
 
 # How far a corner of a channel or a label map may lie from the same corner of its image, in mm.
 MAX_CORNER_DISTANCE_MM = 0.1

@@ -15,10 +15,10 @@ from nibabel.spatialimages import HeaderDataError
 
 from ctload.errors import GeometryError, IngestError
 from ctload.geometry import from_xyz_affine
-from ctload.packing.volume import Volume
 from ctload.readers.ct_rate import Correction, corrected
 from ctload.readers.regular import require_regular
 from ctload.readers.rescale import rescaled
+from ctload.readers.volume import Volume
 
 # Deflate cannot expand a byte to more than this (zlib, technical details).
 MAX_DEFLATE_RATIO = 1032

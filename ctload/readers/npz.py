@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ctload.errors import IngestError
-from ctload.packing.volume import Volume
+from ctload.readers.volume import Volume
 
 SPACING_MM = 0.8
 ARRAY = "ct"

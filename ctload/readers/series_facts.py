@@ -15,9 +15,9 @@ from ctload.readers import dicomdir
 from ctload.readers.damage import quietly, typed_damage
 from ctload.readers.frames import geometry_of_frames
 from ctload.readers.members import Member
+from ctload.readers.scanned import Damaged
 from ctload.readers.series import Instance, instance_of, read_header
 from ctload.readers.slices import SliceGeometry
-from ctload.scanning.scanned import Damaged
 
 TEXTS = {
     "study_uid": "StudyInstanceUID",

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ctload.errors import CodedError
+from ctload.readers.phase import phase_words
 from ctload.readers.regular import require_regular
+from ctload.readers.scanned import ScannedSeries
 from ctload.readers.series import Series, one_series, study_id
 from ctload.readers.series_facts import ObjectFacts
 from ctload.readers.slices import SliceGeometry, directions_of, order_of, stack_of
-from ctload.scanning.phase import phase_words
-from ctload.scanning.scanned import ScannedSeries
 
 _NO_SPACING = (None, None, None)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ctload.errors import CodedError, GeometryError, IngestError
-from ctload.packing.keymap import keyed_hash
-from ctload.packing.refusal import Refusal, refusal_of
-from ctload.packing.source_table import PackSource
 from ctload.readers.ct_rate import Correction
-from ctload.scanning.scanned import IRREGULAR, NO_VOLUME, ScannedSeries
+from ctload.readers.scanned import IRREGULAR, NO_VOLUME, ScannedSeries
+from ctload.readers.walk import FILE_KINDS
+from ctload.scanning.refusal import Refusal, refusal_of
 from ctload.scanning.series_rule import SeriesRule
-from ctload.scanning.walk import FILE_KINDS
+from ctload.scanning.source_table import PackSource
+from ctload.storage.keymap import keyed_hash
 
 # What a NIfTI header lacks that a table of corrections brings.
 _CORRECTED = ("NO_GEOMETRY", "SHEARED", "NOT_HU")

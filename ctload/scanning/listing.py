@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ctload.scanning.walk import ZIP, Place
+from ctload.readers.walk import ZIP, Place
 
 
 def key_of(path: Path) -> str:

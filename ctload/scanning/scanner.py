@@ -20,13 +20,13 @@ from typing import Any
 from tqdm import tqdm
 
 from ctload.errors import CodedError, CtloadError
-from ctload.packing.keymap import keyed_hash
-from ctload.packing.orphan import end_pool, end_with_parent
+from ctload.process.orphan import end_pool, end_with_parent
 from ctload.readers import file_stem
 from ctload.readers.members import DICOM_SUFFIXES, open_members, starts_as_dicom
+from ctload.readers.scanned import Damaged, ScannedSeries
+from ctload.readers.walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
 from ctload.scanning import listing
-from ctload.scanning.scanned import Damaged, ScannedSeries
-from ctload.scanning.walk import FILE_KINDS, NIFTI, ZIP, Place, places_below
+from ctload.storage.keymap import keyed_hash
 
 _Group = tuple[Path, Path | None]  # what series are put together in: a SOURCE's folder, and the zip if it is one
 _NO_LIMIT = 1 << 62  # headers are streamed: the size of a zip's content does not matter to a scan

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctload.errors import ManifestError
-from ctload.packing.source_table import CHANNEL, LABEL, SUFFIXES, beside, carried
-from ctload.scanning.scanned import ScannedSeries
+from ctload.readers.scanned import ScannedSeries
+from ctload.scanning.source_table import CHANNEL, LABEL, SUFFIXES, beside, carried
 from ctload.storage import durable
 
 # What identifies nobody without the key; pack carries some of it into a store with --carry.

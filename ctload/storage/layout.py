@@ -22,6 +22,7 @@ HEADER = "ctload.json"
 MANIFEST = "manifest.parquet"
 JOURNAL = "journal"
 VOLUMES = "volumes"
+SHARD = "c/0/0/0"
 TMP = "tmp"
 LOCK = "lock"
 METADATA = "zarr.json"
@@ -64,7 +65,7 @@ def array_names(channels: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 def shard_file(array: str) -> str:
     """The one shard of an array, relative to its study."""
-    return f"{array_folder(array)}/c/0/0/0"
+    return f"{array_folder(array)}/{SHARD}"
 
 
 def metadata_files(channels: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ctload.errors import ChecksumError, ManifestError, MissingChunkError, StoreFormatError
-from ctload.packing.journal import JournalEntry
 from ctload.storage import layout
 from ctload.storage.header import StoreHeader
+from ctload.storage.journal import JournalEntry
 from ctload.storage.manifest import SCHEMA, check_manifest
 
 

@@ -18,8 +18,8 @@ import xxhash
 
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, Triple
-from ctload.packing.volume_file import shard_ending
 from ctload.storage import layout
+from ctload.storage.volume_file import shard_ending
 
 # What tensorstore puts in front of its messages when bytes are not what the metadata says.
 _DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "INVALID_ARGUMENT")

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from ctload.errors import CtloadError, ManifestError
 from ctload.geometry import Box
-from ctload.loading import forkguard
-from ctload.loading.cores import thread_share
+from ctload.process import forkguard
+from ctload.process.cores import thread_share
 from ctload.storage import layout
 from ctload.storage.header import StoreHeader, read_header
 from ctload.storage.manifest import Studies
 from ctload.storage.manifest_file import read_manifest
+from ctload.storage.read_probe import ReadCost, ReadProbe
 from ctload.storage.shard_reader import PendingRead, StoredArray, check_shard, open_array, reader_context, start_box
 
 # What finds and checks the files of a study.
@@ -131,6 +132,10 @@ class Store:
             ForkAfterOpenError: This process was forked after the store had been opened.
         """
         return self._start(self._open(row, array), box, out)
+
+    def probe_read(self, probe: ReadProbe, row: int, box: Box, out: np.ndarray, *, array: str = "0") -> ReadCost:
+        """What a read is made of, measured by steps; arguments and errors as of `start_read`, and OSError."""
+        return probe.measure(self._open(row, array), box, out)
 
     def _start(self, stored: StoredArray, box: Box, out: np.ndarray) -> PendingRead:
         forkguard.check(self.path, stored.study)

@@ -14,10 +14,10 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ctload.errors import ChecksumError, CtloadError, ManifestError, MissingChunkError
-from ctload.loading import forkguard
-from ctload.packing.journal import PACKED, JournalEntry, journal_files, read_journal_file
+from ctload.process import forkguard
 from ctload.storage import layout
 from ctload.storage.header import StoreHeader, read_header
+from ctload.storage.journal import PACKED, JournalEntry, journal_files, read_journal_file
 from ctload.storage.manifest import check_manifest
 from ctload.storage.manifest_file import decode_manifest, entries_of, manifest_of, read_manifest
 from ctload.storage.study_check import Problem, check_study, study_files

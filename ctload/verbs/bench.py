@@ -15,8 +15,11 @@ from ctload.verbs.status import OK
 _BAR = 40  # characters of the whole time
 _MEANING = {
     "draw_s": "drawing plans, starting reads",
-    "read_s": "waiting for files and decoding",
-    "pipeline_s": "pipeline, copies to the device",
+    "probe_s": "one read by steps, now and then",
+    "read_s": "waiting for voxels: bytes of files",
+    "decode_s": "waiting for voxels: decompression, checksums",
+    "copy_s": "waiting for voxels: from chunks to the slot",
+    "pipeline_s": "pipeline, copies to a GPU",
     "full_s": "batches were ready before they were asked for",
     "wait_s": "the loop waited for a batch",
 }
@@ -81,4 +84,5 @@ def _lines(before: LoaderStats, after: LoaderStats, wall_s: float, cpu_s: float)
             f"{name.removesuffix('_s'):<9} {1e3 * spent[name] / number:8.2f} ms a study  {share:4.0%} "
             f"{bar:<{_BAR}} {_MEANING.get(name, '')}".rstrip()
         )
+    lines.append(f"reads were divided as {after.num_probed} probed ones were, each of one thread")
     return lines

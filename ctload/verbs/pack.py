@@ -6,7 +6,7 @@ from pathlib import Path
 from ctload.errors import CtloadError
 from ctload.packing.packer import pack
 from ctload.packing.report import check_report_path, lines_of, write_report
-from ctload.packing.volume import UNITS
+from ctload.readers.volume import UNITS
 from ctload.storage.chunking import PROFILES
 from ctload.verbs.status import OK, REFUSED
 

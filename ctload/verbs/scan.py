@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctload.errors import ManifestError
-from ctload.packing.keymap import open_keymap, read_keymap
-from ctload.packing.source_table import SUFFIXES
-from ctload.packing.volume import UNITS
-from ctload.scanning.scanned import ScannedSeries
+from ctload.readers.scanned import ScannedSeries
+from ctload.readers.volume import UNITS
 from ctload.scanning.scanner import ScanOptions, scan
+from ctload.scanning.source_table import SUFFIXES
 from ctload.scanning.table import write_scan_table
+from ctload.storage.keymap import open_keymap, read_keymap
 from ctload.verbs.status import OK, REFUSED
 
 

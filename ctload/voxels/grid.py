@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctload.geometry import Triple, spacing_of
-from ctload.packing.preset import Preset
+from ctload.storage.preset import Preset
 from ctload.voxels.interpolation import Taps
 
 

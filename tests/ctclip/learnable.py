@@ -12,8 +12,8 @@ import pyarrow as pa
 from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.config import DataConfig, ImageConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig
 from ctclip.phantom.organs import LIVER, SPLEEN
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
+from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
 from ctload.testing import synthetic_prepared
 

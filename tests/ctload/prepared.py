@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctload.packing.preset import PRESETS, Preset
-from ctload.packing.resample import Prepared
 from ctload.packing.writer import StoreWriter
+from ctload.storage.prepared import Prepared
+from ctload.storage.preset import PRESETS, Preset
 from ctload.storage.store import Store, open_store
 
 # Lossless; tests of the store never resample.

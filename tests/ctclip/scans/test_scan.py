@@ -19,8 +19,8 @@ from ctclip.texts.prompts import parse_prompts
 from ctclip.training.loop import train
 from ctload.errors import IngestError
 from ctload.packing.packer import pack
-from ctload.packing.preset import PRESETS, Preset
 from ctload.planning.window import HuWindow
+from ctload.storage.preset import PRESETS, Preset
 from ctload.storage.store import open_store
 from tests.ctclip.learnable import learnable_config, write_learnable
 from tests.ctclip.models.small_merlin import tiny_merlin, tiny_model_config

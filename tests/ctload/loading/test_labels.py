@@ -12,7 +12,6 @@ from scipy import ndimage
 
 from ctload.errors import LoaderError, PlanError, ResumeMismatchError
 from ctload.loading.loader import Loader
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
 from ctload.pipeline.numba import open_numba
 from ctload.pipeline.reference import open_reference, warp_labels
@@ -21,6 +20,7 @@ from ctload.planning.augment import Augment
 from ctload.planning.crop import CenterCrop, RandomCrop
 from ctload.planning.plan import BatchPlan
 from ctload.sampling.sampler import ShuffleSampler
+from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
 from ctload.testing import assert_resumes_identically, synthetic_prepared, synthetic_store
 from tests.ctload.plans import random_plan, random_warp, spec_of

@@ -15,9 +15,7 @@ import pytest
 import ctload
 from ctload.errors import LoaderError, PlanError, SamplerError
 from ctload.geometry import Box
-from ctload.loading.cores import thread_share
 from ctload.loading.loader import Loader
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
 from ctload.pipeline.reference import ReferencePipeline, open_reference
 from ctload.pipeline.spec import PipelineSpec
@@ -25,7 +23,9 @@ from ctload.planning.augment import Augment
 from ctload.planning.crop import CenterCrop, Crop, RandomCrop
 from ctload.planning.plan import BatchPlan
 from ctload.planning.window import HuWindow
+from ctload.process.cores import thread_share
 from ctload.sampling.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
+from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
 from ctload.testing import batch_digest, synthetic_prepared, synthetic_store
 from tests.ctload.plans import FILL
@@ -465,7 +465,10 @@ def test_statistics_count_what_was_delivered(store: Store) -> None:
     assert stats.wait_s > 0
     assert stats.pipeline_s > 0
     assert stats.draw_s > 0
-    assert stats.read_s >= 0
+    assert stats.num_probed == 3  # batches 0, 1 and 2
+    assert stats.probe_s > 0
+    assert min(stats.read_s, stats.decode_s, stats.copy_s) >= 0
+    assert stats.read_s + stats.decode_s + stats.copy_s > 0
 
 
 UNFINISHED = """

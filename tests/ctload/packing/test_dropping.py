@@ -11,9 +11,9 @@ from ctload.errors import ManifestError, StoreBusyError, StoreFormatError
 from ctload.packing import dropping
 from ctload.packing.dropping import drop
 from ctload.packing.packer import pack
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
 from ctload.storage.layout import study_folder
+from ctload.storage.preset import Preset
 from ctload.storage.store import open_store
 from ctload.storage.verification import verify
 from tests.ctload.canonical_nifti import voxels_of, write_nifti

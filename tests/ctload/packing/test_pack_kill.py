@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctload.packing.journal import read_journal
 from ctload.packing.packer import pack
 from ctload.storage import layout
+from ctload.storage.journal import read_journal
 from ctload.storage.store import open_store
 from ctload.storage.study_check import check_study
 from ctload.storage.verification import verify

@@ -8,8 +8,8 @@ import pytest
 from ctload.errors import CtloadError, PresetMismatchError, StoreBusyError
 from ctload.packing import worker as pack_worker
 from ctload.packing.packer import pack
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
+from ctload.storage.preset import Preset
 from ctload.storage.store import open_store
 from ctload.storage.verification import verify
 from tests.ctload.canonical_nifti import SHAPE, voxels_of, write_nifti

@@ -8,10 +8,10 @@ affine. Here the value is rounded to 1e-6 first, and one voxel more or less is t
 import numpy as np
 import pytest
 
-from ctload.packing.preset import Preset
 from ctload.packing.resample import prepare, prepare_exact
-from ctload.packing.volume import Volume
 from ctload.readers import read_source
+from ctload.readers.volume import Volume
+from ctload.storage.preset import Preset
 from tests.ctload.nifti_files import write_nifti
 from tests.shared_data import ct
 

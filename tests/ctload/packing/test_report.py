@@ -10,9 +10,9 @@ import pytest
 from ctload.cli import main
 from ctload.errors import CtloadError
 from ctload.packing.packer import pack
-from ctload.packing.preset import Preset
-from ctload.packing.refusal import Refusal
 from ctload.packing.report import PackReport, lines_of, write_report
+from ctload.scanning.refusal import Refusal
+from ctload.storage.preset import Preset
 from ctload.storage.store import open_store
 from tests.ctload.canonical_nifti import SHAPE, voxels_of, write_nifti
 from tests.ctload.dicom_files import write_series

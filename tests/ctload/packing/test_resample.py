@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ctload.errors import IngestError
 from ctload.geometry import from_xyz_affine, spacing_of
-from ctload.packing.preset import PRESETS, Preset
 from ctload.packing.resample import prepare, prepare_exact
-from ctload.packing.volume import Volume
+from ctload.readers.volume import Volume
+from ctload.storage.preset import PRESETS, Preset
 from ctload.voxels.grid import axes_of
 from tests.ctload.test_geometry import affines
 

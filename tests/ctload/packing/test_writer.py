@@ -13,10 +13,10 @@ from ctload.errors import (
     StoreFormatError,
 )
 from ctload.packing import study_file
-from ctload.packing.preset import PRESETS
 from ctload.packing.writer import StoreWriter
 from ctload.storage import durable, layout
 from ctload.storage.manifest import SCHEMA
+from ctload.storage.preset import PRESETS
 from ctload.storage.store import open_store
 from ctload.storage.verification import verify
 from tests.ctload.prepared import PRESET, make_prepared, write_store

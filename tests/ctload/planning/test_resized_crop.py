@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ctload.errors import PlanError
 from ctload.loading.loader import Loader
-from ctload.packing.preset import Preset
 from ctload.packing.writer import StoreWriter
 from ctload.planning.augment import Augment
 from ctload.planning.crop import CenterCrop
@@ -19,6 +18,7 @@ from ctload.planning.drawing import describe, draw_plan
 from ctload.planning.resized_crop import RandomResizedCrop
 from ctload.planning.window import HuWindow
 from ctload.sampling.sampler import ShuffleSampler
+from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
 from ctload.testing import assert_resumes_identically, synthetic_prepared, synthetic_store
 from tests.ctload.studies import make_studies

@@ -48,7 +48,7 @@ def test_a_missing_reader_is_named_with_its_extra(tmp_path, missing, extra, monk
 
 def test_importing_the_door_loads_no_reader_library():
     code = (
-        "import sys, ctload.readers, ctload.packing.resample, ctload.packing.preset;"
+        "import sys, ctload.readers, ctload.packing.resample, ctload.storage.preset;"
         "print([name for name in ('nibabel', 'pydicom', 'torch', 'monai') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from ctload.cli import main
-from ctload.scanning.scanned import ScannedSeries
+from ctload.readers.scanned import ScannedSeries
 from ctload.scanning.scanner import ScanOptions, scan
 from tests.ctload.dicom_files import write_series, zipped
 from tests.ctload.exports import in_study

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from ctload.cli import main
-from ctload.packing.source_table import read_rows
 from ctload.scanning.scanner import ScanOptions, scan
+from ctload.scanning.source_table import read_rows
 from ctload.scanning.table import COLUMNS, IDENTIFIERS, LOCAL
 from tests.ctload.canonical_nifti import voxels_of, write_nifti
 from tests.ctload.dicom_files import multi_frame, write_series, zipped

@@ -9,10 +9,10 @@ import pytest
 
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box
-from ctload.packing.journal import PACKED
 from ctload.packing.writer import StoreWriter
 from ctload.storage import layout
 from ctload.storage.header import read_header
+from ctload.storage.journal import PACKED
 from ctload.storage.store import Store, open_store
 from ctload.storage.verification import VerifyReport, verify
 from tests.ctload.prepared import PRESET, make_prepared, write_store

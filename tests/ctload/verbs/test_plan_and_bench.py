@@ -70,9 +70,10 @@ def test_bench_says_how_fast_and_where_the_time_went(store, capsys, pipeline):
     assert main(["bench", str(store.path), *words, "--threads", "1"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert re.match(r"[\d.]+ studies/s: 10 in [\d.]+ s, [\d.]+ ms of CPU each", told[0])
-    names = [line.split()[0] for line in told[1:]]
-    assert {"draw", "read", "pipeline", "full"} < set(names)
+    names = [line.split()[0] for line in told[1:-1]]
+    assert {"draw", "probe", "read", "decode", "copy", "pipeline", "full"} < set(names)
     assert names[-1] == "wait"
+    assert "probed" in told[-1]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ctload.cli import main
-from ctload.packing.resample import Prepared
 from ctload.planning.window import HuWindow
+from ctload.storage.prepared import Prepared
 from ctload.voxels.planes import PLANES, axis_letters, montage, plane_pixels
 from ctload.voxels.png import png_bytes
 from tests.ctload.prepared import make_prepared, write_store

@@ -1,7 +1,7 @@
 import pytest
 
 from ctload.errors import ChecksumError
-from ctload.packing.journal import PACKED, Journal, JournalEntry, compact_journal, read_journal
+from ctload.storage.journal import PACKED, Journal, JournalEntry, compact_journal, read_journal
 
 
 def entry(study: str, digest: str = "d") -> JournalEntry:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ctload.packing.redaction import MARK, names_in, redacted
+from ctload.scanning.redaction import MARK, names_in, redacted
 from tests.ctload.dicom_files import write_series, zipped
 
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ctload.packing.source_table import read_source_table
+from ctload.scanning.source_table import read_source_table
 
 
 def write_table(path: Path, num_rows: int, report: str) -> Path:

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from ctload.packing.orphan import end_pool
+from ctload.process.orphan import end_pool
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,7 @@ def test_workers_end_when_their_parent_was_killed():
     code = (
         "import multiprocessing, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
-        "from ctload.packing.orphan import end_with_parent\n"
+        "from ctload.process.orphan import end_with_parent\n"
         "if __name__ == '__main__':\n"
         "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'),"
         " initializer=end_with_parent)\n"

@@ -17,8 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ctload.errors import ManifestError
-from ctload.packing.volume import UNITS
 from ctload.readers.ct_rate import Correction
+from ctload.readers.volume import UNITS
 from ctload.storage.manifest import SCHEMA
 
 SUFFIXES = (".csv", ".parquet")

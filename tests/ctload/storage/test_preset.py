@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from ctload.errors import PresetMismatchError
-from ctload.packing.preset import PRESETS, Preset
+from ctload.storage.preset import PRESETS, Preset
 
 # A change here means that every store packed before is of another preset: raise RULES_VERSION on purpose.
 KNOWN_HASHES = {"native": "4533a80f49f31412", "merlin": "3ed10abbc0da5414", "ct-rate": "4ee544e6f934182d"}
@@ -19,7 +19,7 @@ def test_the_hash_of_a_preset_never_changes_unnoticed(name):
 
 
 def test_the_hash_is_the_same_in_another_process():
-    code = "from ctload.packing.preset import Preset; print(Preset.from_name('2x1x1mm').hash)"
+    code = "from ctload.storage.preset import Preset; print(Preset.from_name('2x1x1mm').hash)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == Preset.from_name("2x1x1mm").hash
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctload.scanning.phase import PATTERNS, phase_words
+from ctload.readers.phase import PATTERNS, phase_words
 
 
 @pytest.mark.parametrize(

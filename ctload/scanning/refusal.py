@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctload.errors import CodedError, CtloadError
-from ctload.packing.redaction import names_in, redacted
+from ctload.scanning.redaction import names_in, redacted
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 import zarr
 
 from ctload.errors import IngestError
-from ctload.packing.resample import Prepared
 from ctload.storage import chunking, layout, ome
 from ctload.storage.chunking import CodecProfile
 from ctload.storage.digests import digest_voxels
+from ctload.storage.prepared import Prepared
 
 TAIL_BYTES = 4  # crc32c of the shard index, little endian, at the end of the file
 _DTYPES = {"channel": ("int16",), "label": ("uint8", "uint16")}

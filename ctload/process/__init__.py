@@ -1,0 +1,1 @@
+"""Process: its share of the cores, its forks, its children's end."""
