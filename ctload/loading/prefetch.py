@@ -22,6 +22,7 @@ from ctload.loading.stats import LoaderStats, divide_wait
 from ctload.pipeline.spec import Pipeline
 from ctload.planning.plan import BatchPlan
 from ctload.process import forkguard
+from ctload.storage.read_probe import ReadCost
 
 
 @dataclass(frozen=True)

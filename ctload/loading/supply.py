@@ -19,6 +19,7 @@ from ctload.planning.augment import Augment
 from ctload.planning.order import BatchOrder, plans_from
 from ctload.planning.plan import BatchPlan
 from ctload.process.cores import thread_share
+from ctload.storage.read_probe import ReadProbe
 
 
 class BatchSupply:

@@ -465,7 +465,7 @@ def test_statistics_count_what_was_delivered(store: Store) -> None:
     assert stats.wait_s > 0
     assert stats.pipeline_s > 0
     assert stats.draw_s > 0
-    assert stats.num_probed == 3  # batches 0, 1 and 2
+    assert stats.num_probed >= 3  # batches 0, 1 and 2, and what was read ahead
     assert stats.probe_s > 0
     assert min(stats.read_s, stats.decode_s, stats.copy_s) >= 0
     assert stats.read_s + stats.decode_s + stats.copy_s > 0
