@@ -33,6 +33,32 @@ class Normalised(NamedTuple):
     inverse: Tensor
 
 
+@triton.jit
+def tile_place(num_rows, C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+    """Of this program's tile: its channels, which of them there are, which cells there are, and where they lie."""
+    row = (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
+    channel = tl.program_id(1) * BC + tl.arange(0, BC)
+    is_channel = channel < C
+    return channel, is_channel, (row < num_rows)[:, None] & is_channel[None, :], row[:, None] * C + channel[None, :]
+
+
+@triton.jit
+def channel_facts(weight_ptr, mean_ptr, inverse_ptr, channel, is_channel):
+    """Mean, 1 / standard deviation, and that times the weight, float32."""
+    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)
+    inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
+    return mean, inverse, tl.load(weight_ptr + channel, mask=is_channel, other=0.0).to(tl.float32) * inverse
+
+
+@triton.jit
+def relu_slope(d_y_ptr, y_ptr, at, inside, HAS_RELU: tl.constexpr):
+    """The gradient before ReLU."""
+    slope = tl.load(d_y_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_RELU:
+        slope = tl.where(tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) > 0.0, slope, 0.0)
+    return slope
+
+
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])
 def moments_kernel(x_ptr, partial_ptr, num_rows, num_tiles, C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
     """partial (S, 3, C): rows counted, mean, sum of squared deviations (Chan et al. 1979) of each strip."""
@@ -91,15 +117,9 @@ def apply_kernel(
     C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, HAS_RELU: tl.constexpr,
 ):  # fmt: skip
     """y = [ReLU]((x - mean) inverse weight + bias [+ residual])."""
-    row = (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
-    channel = tl.program_id(1) * BC + tl.arange(0, BC)
-    is_channel = channel < C
-    inside = (row < num_rows)[:, None] & is_channel[None, :]
-    at = row[:, None] * C + channel[None, :]
-    factor = tl.load(weight_ptr + channel, mask=is_channel, other=0.0).to(tl.float32)
-    factor *= tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
+    channel, is_channel, inside, at = tile_place(num_rows, C, BM, BC)
+    mean, _inverse, factor = channel_facts(weight_ptr, mean_ptr, inverse_ptr, channel, is_channel)
     bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0).to(tl.float32)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     y = (x - mean[None, :]) * factor[None, :] + bias[None, :]
     if residual_ptr is not None:
@@ -125,9 +145,7 @@ def slopes_kernel(
         row = (tile * BM + tl.arange(0, BM)).to(tl.int64)
         inside = (row < num_rows)[:, None] & is_channel[None, :]
         at = row[:, None] * C + channel[None, :]
-        slope = tl.load(d_y_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        if HAS_RELU:
-            slope = tl.where(tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) > 0.0, slope, 0.0)
+        slope = relu_slope(d_y_ptr, y_ptr, at, inside, HAS_RELU)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         total += tl.sum(slope, 0)
         product += tl.sum(slope * (x - mean[None, :]), 0) * inverse
@@ -142,19 +160,11 @@ def gradients_kernel(
     C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, HAS_RELU: tl.constexpr,
 ):  # fmt: skip
     """d_x = weight inverse (slope - mean of slope - normalised x mean of slope normalised x); d_residual = slope."""
-    row = (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
-    channel = tl.program_id(1) * BC + tl.arange(0, BC)
-    is_channel = channel < C
-    inside = (row < num_rows)[:, None] & is_channel[None, :]
-    at = row[:, None] * C + channel[None, :]
-    slope = tl.load(d_y_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if HAS_RELU:
-        slope = tl.where(tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) > 0.0, slope, 0.0)
+    channel, is_channel, inside, at = tile_place(num_rows, C, BM, BC)
+    slope = relu_slope(d_y_ptr, y_ptr, at, inside, HAS_RELU)
     if d_residual_ptr is not None:
         tl.store(d_residual_ptr + at, slope, mask=inside)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)
-    inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
-    factor = tl.load(weight_ptr + channel, mask=is_channel, other=0.0).to(tl.float32) * inverse
+    mean, inverse, factor = channel_facts(weight_ptr, mean_ptr, inverse_ptr, channel, is_channel)
     by_bias = tl.load(sums_ptr + channel, mask=is_channel, other=0.0) / num_rows
     by_weight = tl.load(sums_ptr + C + channel, mask=is_channel, other=0.0) / num_rows
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)

@@ -21,6 +21,7 @@ from torch import Tensor
 from ctkernels.infonce_closed import Gradients
 from ctkernels.pairing import Pairing
 from ctkernels.tile import (
+    cosine_tile,
     load_flags,
     load_ids,
     logsumexp,
@@ -84,24 +85,10 @@ def small_kernel(
     pair = tl.arange(0, BM)
     column = tl.arange(0, BE)
     is_pair = pair < num_pairs
-    dots = tl.zeros([BM, BM], tl.float32)
-    image_square = tl.zeros([BM], tl.float32)
-    text_square = tl.zeros([BM], tl.float32)
-    for start in range(0, E, BE):
-        at = pair[:, None] * E + start + column[None, :]
-        inside = is_pair[:, None] & (start + column[None, :] < E)
-        image = tl.load(image_ptr + at, mask=inside, other=0.0)
-        text = tl.load(text_ptr + at, mask=inside, other=0.0)
-        if IS_UPCAST:
-            image, text = image.to(tl.float32), text.to(tl.float32)
-        dots = tl.dot(image, tl.trans(text), dots, input_precision="tf32x3")
-        image_square += tl.sum(image.to(tl.float32) * image.to(tl.float32), 1)
-        text_square += tl.sum(text.to(tl.float32) * text.to(tl.float32), 1)
-
-    image_inverse = 1.0 / tl.maximum(tl.sqrt(image_square), 1e-12)
-    text_inverse = 1.0 / tl.maximum(tl.sqrt(text_square), 1e-12)
+    cosines, image_inverse, text_inverse = cosine_tile(
+        image_ptr, text_ptr, pair, pair, num_pairs, E, BM, BM, BE, IS_UPCAST
+    )
     scale = tl.exp(tl.load(scale_ptr).to(tl.float32))
-    cosines = dots * image_inverse[:, None] * text_inverse[None, :]
     logits = scale * cosines
     is_own = pair[:, None] == pair[None, :]
     own = tl.sum(tl.where(is_own, logits, 0.0), 1)

@@ -88,6 +88,51 @@ def softmax_cells(is_own, row_positive, column_positive, row_ignore, column_igno
 
 
 @triton.jit
+def cosine_tile(
+    x_ptr, y_ptr, row, column, num_pairs, E: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, CHUNK: tl.constexpr,
+    IS_UPCAST: tl.constexpr,
+):  # fmt: skip
+    """Cosines (BM, BN) of rows of x with rows of y, and the inverse norms of both."""
+    along = tl.arange(0, CHUNK)
+    dots = tl.zeros([BM, BN], tl.float32)
+    x_square = tl.zeros([BM], tl.float32)
+    y_square = tl.zeros([BN], tl.float32)
+    for start in range(0, E, CHUNK):
+        inside = start + along[None, :] < E
+        x = tl.load(
+            x_ptr + row[:, None] * E + start + along[None, :], mask=inside & (row < num_pairs)[:, None], other=0.0
+        )
+        y = tl.load(
+            y_ptr + column[:, None] * E + start + along[None, :], mask=inside & (column < num_pairs)[:, None], other=0.0
+        )
+        if IS_UPCAST:
+            x, y = x.to(tl.float32), y.to(tl.float32)
+        dots = tl.dot(x, tl.trans(y), dots, input_precision="tf32x3")
+        x_square += tl.sum(x.to(tl.float32) * x.to(tl.float32), 1)
+        y_square += tl.sum(y.to(tl.float32) * y.to(tl.float32), 1)
+    x_inverse = 1.0 / tl.maximum(tl.sqrt(x_square), 1e-12)
+    y_inverse = 1.0 / tl.maximum(tl.sqrt(y_square), 1e-12)
+    return dots * x_inverse[:, None] * y_inverse[None, :], x_inverse, y_inverse
+
+
+@triton.jit
+def paired_tile(
+    x_ptr, y_ptr, positive_ptr, ignore_ptr, active_ptr, row, column, is_column, row_positive, row_ignore, row_active,
+    num_pairs, E: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, CHUNK: tl.constexpr, IS_UPCAST: tl.constexpr,
+):  # fmt: skip
+    """Cosines, inverse norms of rows and of columns, own pairs, positive and negative cells of a tile."""
+    cosines, row_inverse, column_inverse = cosine_tile(
+        x_ptr, y_ptr, row, column, num_pairs, E, BM, BN, CHUNK, IS_UPCAST
+    )
+    is_own = row[:, None] == column[None, :]
+    positive, negative = softmax_cells(
+        is_own, row_positive, load_ids(positive_ptr, column, is_column), row_ignore,
+        load_ids(ignore_ptr, column, is_column), row_active, load_flags(active_ptr, column, is_column, True),
+    )  # fmt: skip
+    return cosines, row_inverse, column_inverse, is_own, positive, negative
+
+
+@triton.jit
 def count_flags(flags_ptr, num_pairs, BLOCK: tl.constexpr):
     """How many flags are set, float32; all of them where there is no table."""
     if flags_ptr is None:
@@ -119,6 +164,16 @@ def sigmoid_weights(num_normal, num_pairs, weight, REDUCTION: tl.constexpr, IGNO
         on = weight / (num_positive + num_negative)
         off = on
     return on, off
+
+
+@triton.jit
+def sigmoid_scalars(
+    normal_ptr, scale_ptr, bias_ptr, num_pairs, weight, REDUCTION: tl.constexpr, IGNORES_ABNORMAL: tl.constexpr
+):  # fmt: skip
+    """Weight of a positive and of a negative cell, scale and bias of the sigmoid term."""
+    num_normal = count_flags(normal_ptr, num_pairs, 1024)
+    on, off = sigmoid_weights(num_normal, num_pairs, weight, REDUCTION, IGNORES_ABNORMAL)
+    return on, off, tl.exp(tl.load(scale_ptr).to(tl.float32)), tl.load(bias_ptr).to(tl.float32)
 
 
 @triton.jit
