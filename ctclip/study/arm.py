@@ -5,13 +5,16 @@ An arm is data. This file knows nothing of seeds, runs or scores.
 
 import re
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from ctclip.config import DataConfig, TrainConfig
 from ctclip.errors import StudyError
+from ctclip.objectives.parameters import ObjectiveName
 
 RANDOM, TWIN = "random", "-twin"
 RATIO = re.compile(r"(\d+):(\d+)(-twin)?")
 RATIOS = ("25:75", "50:50", "75:25")
+OBJECTIVES = get_args(ObjectiveName)
 KINDS = ("batch-composition", "data-scaling", "alternation", "methods")
 # What the arms of a kind may differ in; everything else is equal or refused.
 FREE_FIELDS = {
@@ -39,10 +42,19 @@ class Arm:
     objective: tuple[str, ...] = ("clip",)
 
     def __post_init__(self) -> None:
-        if self.strategy != RANDOM and not RATIO.fullmatch(self.strategy):
+        ratio = RATIO.fullmatch(self.strategy)
+        if self.strategy != RANDOM and (ratio is None or int(ratio[1]) + int(ratio[2]) == 0):
             raise StudyError(
                 f"no strategy {self.strategy!r}; there are random, a ratio normal:abnormal such as 25:75, and its "
                 "shuffled twin 25:75-twin"
+            )
+        if not 0 < self.fraction <= 1:
+            raise StudyError(f"arm {self.title!r} asks for {self.fraction:g} of the studies; a share lies in (0, 1]")
+        unknown = [name for name in self.objective if name not in OBJECTIVES]
+        if unknown or not self.objective:
+            raise StudyError(
+                f"arm {self.title!r}: no objective {' + '.join(unknown)!r}; there are {', '.join(OBJECTIVES)}, joined "
+                "by + where several are minimised"
             )
 
     @property

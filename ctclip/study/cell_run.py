@@ -72,7 +72,9 @@ def study_prompts(study: StudyConfig, cohort: Cohort) -> PromptSet:
     return load_prompts(Path(study.prompts)) if study.prompts else default_prompts(study.findings or cohort.findings)
 
 
-def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | None = None) -> dict[str, Any]:
+def run_cell(
+    study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | None = None, wait_s: float = 0
+) -> dict[str, Any]:
     """Run a cell, or find its result.
 
     Args:
@@ -80,14 +82,15 @@ def run_cell(study: StudyConfig, cell: Cell, folder: Path, *, cohort: Cohort | N
         cell: To run.
         folder: Of the study.
         cohort: In place of opening the configuration's; all its splits.
+        wait_s: How long to wait for another process that runs this cell, such as one that a killed grid left.
 
     Raises:
         StudyError: Training was stopped by a signal; the same call goes on.
-        StoreBusyError: Another process runs this cell.
+        StoreBusyError: Another process still runs this cell.
     """
     here = cell_folder(folder, cell)
     here.mkdir(parents=True, exist_ok=True)
-    lock = StoreLock(here / "lock", wait_s=0)
+    lock = StoreLock(here / "lock", wait_s=wait_s)
     try:
         done = read_result(folder, cell)
         return done if done is not None else _run(study, cell, here, cohort)

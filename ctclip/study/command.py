@@ -145,6 +145,12 @@ def _grid(words: list[str]) -> int:
 
 def _ordered(args: argparse.Namespace, rest: list[str]) -> tuple[Cohort, StudyConfig]:
     """The cohort, made where it is a phantom that is not there, and the study as asked."""
+    arms = arms_of(
+        args.kind,
+        ratios=tuple(args.ratios),
+        fractions=tuple(args.fractions),
+        objectives=tuple(tuple(words.split("+")) for words in args.objectives),
+    )
     store, sections = args.store, SECTIONS
     named = tuple(args.findings) if args.cohort.startswith(TABLE) else ()
     if args.cohort.startswith(PHANTOM):
@@ -164,12 +170,6 @@ def _ordered(args: argparse.Namespace, rest: list[str]) -> tuple[Cohort, StudyCo
     if args.smoke:
         start = replace(start, steps=8, data=replace(start.data, batch_size=8))
     base = tyro.cli(TrainConfig, default=start, args=rest, prog="ctclip study")
-    arms = arms_of(
-        args.kind,
-        ratios=tuple(args.ratios),
-        fractions=tuple(args.fractions),
-        objectives=tuple(tuple(words.split("+")) for words in args.objectives),
-    )
     study = StudyConfig(
         kind=args.kind,
         base=base,
@@ -206,7 +206,7 @@ def _cell(words: list[str]) -> int:
     found = [cell for cell in cells_of(study, args.out) if cell.name == args.name]
     if not found:
         raise StudyError(f"no cell {args.name!r} in this study; `ctclip study {study.kind} ... --list` prints them")
-    result = run_cell(study, found[0], args.out)
+    result = run_cell(study, found[0], args.out, wait_s=math.inf)
     print(f"{found[0].name}: macro AUROC {result['macro']['auroc']:.3f}, macro F1 {result['macro']['f1']:.3f}")
     return 0
 

@@ -76,6 +76,10 @@ def cells_of(study: StudyConfig, folder: Path) -> tuple[Cell, ...]:
     """
     if len(set(study.seeds)) != len(study.seeds) or not study.seeds:
         raise StudyError(f"seeds {study.seeds} must be different, at least one")
+    names = [arm.name for arm in study.arms]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise StudyError(f"two arms have the name {twice[0]!r}; tables could not tell their cells apart")
     check_control(study)
     return tuple(_cell(study, arm, seed, folder) for seed in study.seeds for arm in study.arms)
 

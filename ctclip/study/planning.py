@@ -31,11 +31,11 @@ def plan_study(study: StudyConfig, cohort: Cohort, folder: Path) -> StudyConfig:
     unknown = [name for name in study.findings if name not in cohort.findings]
     if unknown:
         raise StudyError(f"the cohort has no label column {unknown[0]!r}; it has {', '.join(cohort.findings)}")
-    base = study.base
+    base = _nested(study).base
     if base.data.schedule != "full":
-        base = replace(base, data=replace(base.data, sections=_common_sections(study, cohort)))
+        base = replace(base, data=replace(base.data, sections=_common_sections(_nested(study), cohort)))
     base = replace(base, data=replace(base.data, small_section="error"))
-    length = _epoch_length(_open(study.arms[0], replace(study, base=base), cohort))
+    length = _epoch_length(_open(study.arms[0], replace(study, base=base), cohort, study.seeds[0]))
     epochs = max(1, math.ceil(base.steps / length))
     base = replace(base, steps=epochs * length, data=replace(base.data, twin_epochs=epochs))
     planned = replace(study, base=base, cohort_summary=tuple(cohort.summary().splitlines()))
@@ -44,16 +44,24 @@ def plan_study(study: StudyConfig, cohort: Cohort, folder: Path) -> StudyConfig:
     return planned
 
 
+def _nested(study: StudyConfig) -> StudyConfig:
+    """Every arm names the shares of all arms, so that each lies in the next larger one."""
+    shares = tuple(sorted({arm.fraction for arm in study.arms} - {1.0})) or study.base.data.fractions
+    return replace(study, base=replace(study.base, data=replace(study.base.data, fractions=shares)))
+
+
 def _common_sections(study: StudyConfig, cohort: Cohort) -> tuple[str, ...]:
     """Sections of the base that every arm can fill with every seed's subset."""
     common = list(study.base.data.sections)
     for arm in study.arms:
         if arm.schedule == "full":
             continue
-        data = _open(arm, study, cohort)
-        common = [section for section in common if section in data.texts.units]
+        left_out: dict[str, str] = {}
+        for seed in study.seeds if arm.fraction < 1 else study.seeds[:1]:  # a share is drawn by its seed
+            left_out |= _open(arm, study, cohort, seed).left_out
+        common = [section for section in common if section not in left_out]
         if not common:
-            reasons = "; ".join(f"{section}: {reason}" for section, reason in data.left_out.items())
+            reasons = "; ".join(f"{section}: {reason}" for section, reason in left_out.items())
             raise StudyError(
                 f"arm {arm.title!r} leaves no section that all arms can fill ({reasons}); take a smaller batch, other "
                 "ratios, or data.small_stratum=repeat"
@@ -61,13 +69,13 @@ def _common_sections(study: StudyConfig, cohort: Cohort) -> tuple[str, ...]:
     return tuple(common)
 
 
-def _open(arm: Arm, study: StudyConfig, cohort: Cohort) -> TrainingData:
-    config = replace(configure(arm, study.base), seed=study.seeds[0])
+def _open(arm: Arm, study: StudyConfig, cohort: Cohort, seed: int) -> TrainingData:
+    config = replace(configure(arm, study.base), seed=seed)
     try:
         return open_training_data(config, cohort)
     except CtloadError as error:
         raise StudyError(
-            f"arm {arm.title!r} cannot be run: {error.message}", study=error.study, path=error.path
+            f"arm {arm.title!r}, seed {seed}, cannot be run: {error.message}", study=error.study, path=error.path
         ) from error
 
 

@@ -91,10 +91,31 @@ def test_a_folder_without_a_study_is_a_typed_error(tmp_path):
         read_study(tmp_path)
 
 
-@pytest.mark.parametrize("strategy", ["25-75", "mixed", "25:75:10", "twin", ""])
+@pytest.mark.parametrize("strategy", ["25-75", "mixed", "25:75:10", "twin", "0:0", ""])
 def test_a_strategy_that_is_none_is_refused(strategy):
     with pytest.raises(StudyError, match="no strategy"):
         Arm(strategy)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"objective": ("clip", "speed")},
+            r"arm 'random, clip \+ speed': no objective 'speed'; there are clip, offclip",
+        ),
+        ({"objective": ()}, "no objective"),
+        ({"fraction": 0.0}, r"arm 'random, 0% of the data' asks for 0 of the studies"),
+        ({"fraction": 1.2}, r"a share lies in \(0, 1\]"),
+    ],
+)
+def test_an_arm_without_an_objective_or_with_an_impossible_share_is_refused_by_its_name(fields, message):
+    with pytest.raises(StudyError, match=message):
+        Arm(**fields)
+
+
+def test_a_study_counts_from_a_macro_auroc_of_0_80():
+    assert study().min_auroc == 0.80
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1)])
@@ -108,5 +129,9 @@ def test_two_arms_of_one_name_and_an_unknown_kind_are_refused():
         arms_of("batch-composition", ratios=("50:50", "50:50"))
     with pytest.raises(StudyError, match="asked for twice"):
         arms_of("data-scaling", fractions=(0.2, 0.2))
+    with pytest.raises(StudyError, match="'random_50pct' is asked for twice"):
+        arms_of("data-scaling", fractions=(0.501, 0.5, 1.0))
+    with pytest.raises(StudyError, match="two arms have the name 'random_50pct'"):
+        cells_of(study("data-scaling", arms=(Arm(), Arm(fraction=0.5), Arm(fraction=0.501))), Path("a"))
     with pytest.raises(StudyError, match="no study 'speed'"):
         arms_of("speed")

@@ -1,6 +1,7 @@
 """A small study on disk, from its plan to its page."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -76,7 +77,6 @@ def test_every_batch_has_its_ratio_and_a_twin_is_its_arm_permuted(cohort_folder,
     ("changes", "message"),
     [
         ({"arms": (Arm(), Arm("100:0"), Arm("1:99"))}, "arm '100:0' leaves no section that all arms can fill"),
-        ({"arms": (Arm(), Arm(fraction=0.02)), "kind": "data-scaling"}, "cannot be run"),
         ({"findings": ("block_in_liver", "ascites")}, "no label column 'ascites'"),
     ],
 )
@@ -87,6 +87,30 @@ def test_what_cannot_be_filled_is_refused_before_anything_is_trained(cohort_fold
     with pytest.raises(StudyError, match=message):
         plan_study(study, cohort, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_share_that_leaves_a_finding_without_positives_is_refused_naming_arm_seed_and_finding(
+    cohort_folder, tmp_path
+):
+    folder, cohort = cohort_folder
+    study = small_study(folder, arms=(Arm(), Arm(fraction=0.02)), kind="data-scaling")
+    message = r"arm 'random, 2% of the data', seed 0, cannot be run: .* no positive study of 'block_in_"
+    with pytest.raises(StudyError, match=message):
+        plan_study(study, cohort, tmp_path)
+
+
+def test_shares_that_no_default_names_lie_in_each_other(cohort_folder, tmp_path):
+    folder, cohort = cohort_folder
+    arms = tuple(Arm(fraction=share) for share in (1.0, 0.75, 0.5, 0.3))
+    study = plan_study(small_study(folder, arms=arms, kind="data-scaling"), cohort, tmp_path)
+    for seed in study.seeds:
+        drawn = [
+            set(open_training_data(cell.config, cohort).studies.ids)
+            for cell in cells_of(study, tmp_path)
+            if cell.seed == seed
+        ]
+        assert [len(studies) for studies in drawn] == [48, 36, 24, 14]
+        assert all(smaller < larger for larger, smaller in itertools.pairwise(drawn))
 
 
 def test_the_tables_hold_every_cell_and_the_summary_every_difference(finished):
@@ -107,17 +131,14 @@ def test_the_tables_hold_every_cell_and_the_summary_every_difference(finished):
 
 
 def test_the_page_draws_its_plots_and_says_nothing_in_the_console(finished, tmp_path):
-    _, out, summary = finished
+    _, out, _ = finished
     page = out / "study.html"
     opened = open_in_chromium(page, tmp_path)
     assert opened.console == []
     assert opened.requests == []
     assert len(opened.drawn) == 6
     assert all(drawn["paths"] > 3 and drawn["width"] > 100 for drawn in opened.drawn)
-    text = page.read_text()
-    if not summary["is_strong_enough"]:
-        assert "instrument too weak" in text
-    assert "50:50-twin" in text
+    assert "50:50-twin" in page.read_text()
 
 
 def test_a_weak_instrument_gives_no_verdict_and_a_strong_one_does(finished):
@@ -125,6 +146,7 @@ def test_a_weak_instrument_gives_no_verdict_and_a_strong_one_does(finished):
     for least, words in ((0.0, {"unresolved", "same direction", "opposite"}), (1.01, {"instrument too weak"})):
         summary = write_tables(replace(study, min_auroc=least), out)
         assert {claim["verdict"] for claim in summary["claims"]} <= words
+        assert ("instrument too weak" in (out / "study.html").read_text()) == (least > 1)
     write_tables(study, out)
 
 
