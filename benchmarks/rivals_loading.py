@@ -82,8 +82,9 @@ class Items(Dataset):
         box = tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))
         part = opened[box] if len(opened.shape) == 3 else opened[(slice(None), *box)]
         voxels = np.array(part) if isinstance(part, np.memmap) else part
-        volume = torch.from_numpy(voxels) if voxels.dtype == np.float32 else windowed(voxels)
-        return randomly_flipped(volume, rng)
+        if voxels.dtype == np.float32:
+            return randomly_flipped(torch.from_numpy(voxels), rng)
+        return windowed(randomly_flipped(torch.from_numpy(voxels)[None], rng)[0].numpy())  # flips half the bytes
 
 
 def open_npy(path: Path) -> np.ndarray:
@@ -182,7 +183,8 @@ def tensorstore_torch(work: Work) -> Epoch:
             reads = ahead.pop(0)
             if at + 2 < len(batches):
                 ahead.append(begin(batches[at + 2]))
-            number += len(torch.stack([randomly_flipped(windowed(read.result()), rng) for read in reads]))
+            flipped = [randomly_flipped(torch.from_numpy(read.result())[None], rng)[0].numpy() for read in reads]
+            number += len(torch.stack([windowed(volume) for volume in flipped]))
         return number
 
     return epoch
