@@ -2,6 +2,11 @@
 
 What a checkpoint is stands in checkpoint.py. A folder is written under another name, made durable, and renamed, so
 that a kill leaves the one before.
+
+Rank 0 writes for all. Under data parallelism every rank holds the same weights, moments, momentum copies and queues,
+the loader's state is a few numbers for all ranks (their quarantines are merged before), and random numbers have no
+state, so nothing is lost; a sharded format such as torch.distributed.checkpoint, which also pickles, would buy a
+collective at every save and files that nothing else reads.
 """
 
 import json

@@ -23,16 +23,15 @@ from ctclip.errors import ConfigError
 from ctclip.method_rows import anatomies_of, anatomy_of
 from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.text import TextTokenizer, write_text_folder
-from ctclip.training.batch_shape import BatchShape, micro_batch_candidates, shape_batch
+from ctclip.training.batch_shape import BatchShape
 from ctclip.training.checkpoint_writer import take_snapshot, write_snapshot
 from ctclip.training.compilation import compile_towers, is_compile_wanted
 from ctclip.training.distributed import World, open_world
-from ctclip.training.fitting import fit_micro_batch
+from ctclip.training.fitted_shape import describe_shape, fitted_shape
 from ctclip.training.flops import measured_ceiling, training_flops
 from ctclip.training.hardware import cuda_mismatches, dali_packages, describe_machine, describe_memory
 from ctclip.training.loop import check_compiled, check_going_on, torch_settings
 from ctclip.training.resume import open_run
-from ctclip.training.session import describe_shape
 from ctclip.training.step import TrainingStep
 from ctclip.training.words import config_of_words
 from ctload.loading.loader import Loader
@@ -148,12 +147,17 @@ def _examine_batch(
         if batch is None:
             raise ConfigError(f"an epoch has {loader.num_batches} batch; the doctor needs 2: lower data.batch_size")
         after = loader.stats()
-        parts = {"draw": "draw_s", "read and decode": "read_s", "pipeline": "pipeline_s"}
+        parts = {"draw": "draw_s", "read": "read_s", "decode": "decode_s", "copy": "copy_s", "pipeline": "pipeline_s"}
         notes += [f"{word} {getattr(after, name) - getattr(before, name):.3f} s" for word, name in parts.items()]
     with found.stage("model", device) as notes:
         write_text_folder(scratch / "text", config.model.text, data.training_texts())
         model = _build(config, scratch)
-        flops = training_flops(model, volume_shape=_volume_shape(batch.volume), num_tokens=_length(config))
+        flops = training_flops(
+            model,
+            volume_shape=_volume_shape(batch.volume),
+            num_tokens=_length(config),
+            num_texts=_num_texts(config),
+        )
         model.to(device).train()
         notes.append(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
         if flops:
@@ -173,17 +177,9 @@ def _examine_batch(
 
 def _fit(config: TrainConfig, world: World, model: DualEncoder, ready: TrainBatch, found: Diagnosis) -> BatchShape:
     with found.stage("fit", world.device) as notes:
-        if config.micro_batch == "auto":
-            size = fit_micro_batch(
-                model,
-                micro_batch_candidates(config, world.size),
-                volume_shape=_volume_shape(ready.volume),
-                num_tokens=_length(config),
-                precision=config.precision,
-            )
-            shape = shape_batch(config, world.size, micro_batch=size)
-        else:
-            shape = shape_batch(config, world.size)
+        shape = fitted_shape(
+            config, world, None, model, volume_shape=_volume_shape(ready.volume), num_texts=_num_texts(config)
+        )
         notes.append(describe_shape(shape, world).strip())
     return shape
 
@@ -225,6 +221,7 @@ def _examine_checkpoint(
             model=step.model,
             optimizer=step.optimizer,
             average=step.average.state_dict() if step.average else None,
+            momentum=step.momentum.state_dict() if step.momentum else None,
             config=config,
             num_channels=num_channels(config.data),
             environment={},
@@ -273,6 +270,10 @@ def _volume_shape(volume: torch.Tensor) -> tuple[int, int, int, int]:
 
 def _length(config: TrainConfig) -> int:
     return config.model.text.max_length
+
+
+def _num_texts(config: TrainConfig) -> int:
+    return max(1, len(anatomies_of(config)))
 
 
 @contextmanager

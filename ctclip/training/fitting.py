@@ -24,6 +24,7 @@ def fit_micro_batch(
     *,
     volume_shape: tuple[int, int, int, int],
     num_tokens: int,
+    num_texts: int = 1,
     precision: Precision = "auto",
 ) -> int:
     """The largest of `candidates` whose forward and backward pass fits. The model is left as it was.
@@ -33,6 +34,7 @@ def fit_micro_batch(
         candidates: Numbers of studies, largest first.
         volume_shape: (C, D, H, W) of a study's volume.
         num_tokens: N, of the longest text.
+        num_texts: Of each study; one per anatomy where anatomies are looked at apart.
         precision: Of the passes.
 
     Raises:
@@ -41,10 +43,13 @@ def fit_micro_batch(
     device = model.logit_scale.device
     buffers = [buffer.clone() for buffer in model.buffers()]
     try:
-        shapes = {"volume_shape": volume_shape, "num_tokens": num_tokens, "precision": precision}
+
+        def zeros(size: int) -> tuple[Tensor, Tensor, Tensor]:
+            return _zeros(size, volume_shape=volume_shape, num_texts=num_texts, num_tokens=num_tokens, device=device)
+
         if device.type == "cuda":
-            return _first_that_runs(candidates, lambda size: _try_on_cuda(model, size, **shapes))
-        kept = _bytes_per_study(model, **shapes)
+            return _first_that_runs(candidates, lambda size: _try_on_cuda(model, zeros(size), precision))
+        kept = _bytes_per_study(model, zeros(2), precision)
         return largest_within(candidates, bytes_per_study=kept, free=int(CPU_SHARE * free_memory()))
     finally:
         for buffer, before in zip(model.buffers(), buffers, strict=True):
@@ -90,22 +95,19 @@ def _first_that_runs(candidates: Sequence[int], run: Callable[[int], None]) -> i
     )
 
 
-def _try_on_cuda(
-    model: DualEncoder, size: int, *, volume_shape: tuple[int, ...], num_tokens: int, precision: Precision
-) -> None:
+def _try_on_cuda(model: DualEncoder, zeros: tuple[Tensor, ...], precision: Precision) -> None:
     torch.cuda.empty_cache()
     device = model.logit_scale.device
     moments = [torch.empty_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
     with mixed_precision(device, precision):
-        features = model(*_zeros(size, volume_shape=volume_shape, num_tokens=num_tokens, device=device))
+        features = model(*zeros)
     (features.image.sum() + features.text.sum()).backward()
     torch.cuda.synchronize(device)
     del moments
 
 
-def _bytes_per_study(
-    model: DualEncoder, *, volume_shape: tuple[int, ...], num_tokens: int, precision: Precision
-) -> int:
+def _bytes_per_study(model: DualEncoder, zeros: tuple[Tensor, ...], precision: Precision) -> int:
+    """Of the two studies given: batch norm refuses a single value per channel."""
     kept: dict[int, int] = {}
     own = {parameter.data_ptr() for parameter in model.parameters()}
 
@@ -115,19 +117,17 @@ def _bytes_per_study(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    # Two, because batch norm refuses a single value per channel.
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        device = model.logit_scale.device
-        with mixed_precision(device, precision):
-            features = model(*_zeros(2, volume_shape=volume_shape, num_tokens=num_tokens, device=device))
+    kept_here = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with kept_here, mixed_precision(model.logit_scale.device, precision):
+        features = model(*zeros)
     total = sum(kept.values())
     del features
     return max(1, total // 2)
 
 
 def _zeros(
-    size: int, *, volume_shape: tuple[int, ...], num_tokens: int, device: torch.device
+    size: int, *, volume_shape: tuple[int, ...], num_texts: int, num_tokens: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     volume = torch.zeros(size, *volume_shape, device=device).contiguous(memory_format=torch.channels_last_3d)
-    ids = torch.zeros(size, num_tokens, dtype=torch.int64, device=device)
+    ids = torch.zeros(size * num_texts, num_tokens, dtype=torch.int64, device=device)
     return volume, ids, torch.ones_like(ids)

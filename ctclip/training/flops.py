@@ -13,13 +13,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from ctclip.models.dual import DualEncoder
 
 
-def training_flops(model: DualEncoder, *, volume_shape: tuple[int, int, int, int], num_tokens: int) -> int | None:
+def training_flops(
+    model: DualEncoder, *, volume_shape: tuple[int, int, int, int], num_tokens: int, num_texts: int = 1
+) -> int | None:
     """Operations (2 per multiply-add) of one study's forward and backward pass through both towers.
 
     Args:
         model: On the CPU; stays as it is.
         volume_shape: (C, D, H, W).
         num_tokens: N, to which texts are padded.
+        num_texts: Of each study; one per anatomy where anatomies are looked at apart.
 
     Returns:
         The count; None where a text encoder reads values while it runs, so that it cannot be counted.
@@ -28,7 +31,7 @@ def training_flops(model: DualEncoder, *, volume_shape: tuple[int, int, int, int
         state: dict[str, torch.Tensor] = {
             name: fake.from_tensor(value) for name, value in (*model.named_parameters(), *model.named_buffers())
         }
-        inputs = (torch.empty(2, *volume_shape), torch.zeros(2, num_tokens, dtype=torch.int64))
+        inputs = (torch.empty(2, *volume_shape), torch.zeros(2 * num_texts, num_tokens, dtype=torch.int64))
         with FlopCounterMode(display=False) as counter:
             try:
                 features = functional_call(model, state, (*inputs, torch.ones_like(inputs[1])))

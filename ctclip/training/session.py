@@ -13,12 +13,11 @@ from ctclip.models.dual import DualEncoder, build_dual_encoder
 from ctclip.models.initial_weights import InitialWeights
 from ctclip.models.text import TextTokenizer
 from ctclip.texts.text_units import FULL
-from ctclip.training.batch_shape import BatchShape, micro_batch_candidates, shape_batch
 from ctclip.training.checkpoint import Checkpoint, load_average, load_last_weights, load_momentum, load_optimizer
 from ctclip.training.checkpoint_writer import CheckpointWriter, take_snapshot
 from ctclip.training.compilation import compile_towers, is_compile_wanted
-from ctclip.training.distributed import World, gather_studies, is_any, smallest, wait_for_all
-from ctclip.training.fitting import fit_micro_batch
+from ctclip.training.distributed import World, gather_studies, is_any, wait_for_all
+from ctclip.training.fitted_shape import describe_shape, fitted_shape
 from ctclip.training.flops import training_flops
 from ctclip.training.loss_watch import LossWatch
 from ctclip.training.meter import Meter
@@ -87,18 +86,10 @@ class Session:
         length = config.model.text.max_length
         self._tokenizer = TextTokenizer(self._path / "text", max_length=length, is_padded_to_max=is_compiled)
         volume_shape = (num_channels(config.data), *loader.plan(0, 0).crop_shape)
-        flops = training_flops(model, volume_shape=volume_shape, num_tokens=length)
+        num_texts = max(1, len(anatomies_of(config)))
+        flops = training_flops(model, volume_shape=volume_shape, num_tokens=length, num_texts=num_texts)
         model.to(world.device).train()
-        shape = known_shape(config, world, checkpoint)
-        if shape is None:
-            found = fit_micro_batch(
-                model,
-                micro_batch_candidates(config, world.size),
-                volume_shape=volume_shape,
-                num_tokens=length,
-                precision=config.precision,
-            )
-            shape = shape_batch(config, world.size, micro_batch=smallest(found, world))
+        shape = fitted_shape(config, world, checkpoint, model, volume_shape=volume_shape, num_texts=num_texts)
         self._environment = environment_of(world, shape, is_compiled=is_compiled, pipeline=data.pipeline)
         if is_compiled:
             compile_towers(model, activation_budget=config.activation_budget)
@@ -283,27 +274,3 @@ class Session:
             loader_state=loader_state,
             num_skipped=self._losses.num_skipped,
         )
-
-
-def known_shape(config: TrainConfig, world: World, checkpoint: Checkpoint | None) -> BatchShape | None:
-    """How a batch is cut; None where micro_batch="auto" has still to find it.
-
-    Raises:
-        ConfigError: Numbers that do not divide.
-    """
-    if config.micro_batch != "auto":
-        return shape_batch(config, world.size)
-    candidates = micro_batch_candidates(config, world.size)
-    recorded = checkpoint.environment.get("micro_batch", 0) if checkpoint else 0
-    fitting = [size for size in candidates if size <= recorded]
-    return shape_batch(config, world.size, micro_batch=fitting[0]) if fitting else None
-
-
-def describe_shape(shape: BatchShape, world: World) -> str:
-    """How a batch is cut, for the terminal."""
-    words = [f"  batches of {shape.batch_size}"]
-    if world.size > 1:
-        words.append(f"{shape.rank_batch} on each of {world.size} ranks")
-    if shape.micro_batch < shape.rank_batch:
-        words.append(f"{shape.micro_batch} in a forward pass (gradient cache)")
-    return ", ".join([*words, f"batch norm over {shape.bn_group}"])

@@ -7,6 +7,9 @@ This file checks nothing. Its kernels have been compiled for sm_90 and run in Tr
 Axes: N pairs, E joint dimension, R rows whose features want a gradient, S strips.
 """
 
+# Triton's functions take more than their Python signatures say.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 import torch
 import triton
 from torch import Tensor
