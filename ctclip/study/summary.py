@@ -208,7 +208,8 @@ def _finding_rows(study: StudyConfig, arms: Mapping[str, Finished]) -> list[dict
             ]
         )
         values = [effect.value for effect in effects]
-        correlation = stats.spearmanr(prevalence, values) if len(values) > 2 and np.ptp(prevalence) > 0 else None
+        is_varied = len(values) > 2 and np.ptp(prevalence) > 0 and np.ptp(values) > 0
+        correlation = stats.spearmanr(prevalence, values) if is_varied else None
         rows.append(
             {
                 "name": item.name,
