@@ -1,7 +1,7 @@
 """Chunks: how the shape of a chunk decides what a read costs, on real CT. Rows go to results/chunks.csv.
 
 Two grids: whole volumes of 160x224x224 (the Merlin grid), and a chest at native resolution; of each whole reads and
-random 96^3 crops, over several inner chunks, each volume in one shard with the store's own codecs, in one thread of
+random crops of 96^3 and of 40x96x96, over several inner chunks, each volume in one shard with the store's own codecs, in one thread of
 tensorstore. Then, for the store's own chunks of the native volume: a crop by its chunks, a crop out of the whole
 volume, and by hand with all of the shard's bytes against the bytes of the chunks that are needed.
 """
@@ -23,6 +23,7 @@ from ctload.storage import chunking, layout
 from ctload.storage.shard_reader import open_shard, reader_context
 
 EDGE, CROPS = 96, 8
+WORKS: dict[str, Triple | None] = {"whole": None, "random 96^3": (EDGE,) * 3, "random 40x96x96": (40, EDGE, EDGE)}
 SHAPES: dict[str, tuple[Triple, ...]] = {
     "merlin": (
         (8, 224, 224), (16, 224, 224), (32, 224, 224), (160, 224, 224), (16, 112, 112), (32, 64, 64), (64, 64, 64)
@@ -46,7 +47,7 @@ def _ids(store: Path) -> list[str]:
 
 
 def sweep(grid: str, volumes: list[np.ndarray], shapes: tuple[Triple, ...], folder: Path, num_rounds: int) -> None:
-    """Time both kinds of reads of all volumes over all chunk shapes, and append the rows.
+    """Time all kinds of reads of all volumes over all chunk shapes, and append the rows.
 
     Args:
         grid: Name of the volumes' grid, for the rows.
@@ -57,12 +58,12 @@ def sweep(grid: str, volumes: list[np.ndarray], shapes: tuple[Triple, ...], fold
     """
     own = chunking.chunk_shape(_shape(volumes[0]))
     config = f"volumes={len(volumes)} of {'x'.join(map(str, volumes[0].shape))}, threads=1, lz4 + crc32c"
-    for work in ("whole", f"random {EDGE}^3"):
+    for work, crop in WORKS.items():
         timed = {}
         for chunk in shapes:
             paths = [written(volume, chunk, folder / f"{'x'.join(map(str, chunk))}-{at}")
                      for at, volume in enumerate(volumes)]  # fmt: skip
-            boxes = [boxes_of(volume, work == "whole") for volume in volumes]
+            boxes = [boxes_of(volume, crop) for volume in volumes]
             timed[chunk] = functools.partial(_read_ms, paths, boxes)
         times = alternate({_name(chunk, own): once for chunk, once in timed.items()}, num_rounds=num_rounds)
         _append(f"{grid}, {work}", times, _name(own, own), config)
@@ -85,13 +86,13 @@ def written(volume: np.ndarray, chunk: Triple, folder: Path) -> Path:
     return folder
 
 
-def boxes_of(volume: np.ndarray, is_whole: bool) -> list[Box]:
-    """The whole volume, or random cubes inside it, always the same."""
-    if is_whole:
+def boxes_of(volume: np.ndarray, crop: Triple | None) -> list[Box]:
+    """The whole volume, or random boxes inside it, always the same."""
+    if crop is None:
         return [Box.whole(_shape(volume))]
-    rng = np.random.default_rng(0)
-    corners = [[int(rng.integers(0, size - EDGE + 1)) for size in volume.shape] for _ in range(CROPS)]
-    return [Box((z, y, x), (z + EDGE, y + EDGE, x + EDGE)) for z, y, x in corners]
+    rng, room = np.random.default_rng(0), np.array(volume.shape) - crop
+    corners = [[int(rng.integers(0, size + 1)) for size in room.tolist()] for _ in range(CROPS)]
+    return [Box((z, y, x), (z + crop[0], y + crop[1], x + crop[2])) for z, y, x in corners]
 
 
 def _read_ms(paths: list[Path], boxes: list[list[Box]]) -> float:
@@ -122,7 +123,7 @@ def _timed_ms(read: Callable[[int, Box, np.ndarray], None], boxes: list[list[Box
 
 def _shard_times(volumes: list[np.ndarray], paths: list[Path], num_rounds: int) -> dict[str, list[float]]:
     """Ways to a crop of volumes in the store's own chunks."""
-    boxes = [boxes_of(volume, False) for volume in volumes]
+    boxes = [boxes_of(volume, WORKS["random 96^3"]) for volume in volumes]
     own = chunking.chunk_shape(_shape(volumes[0]))
     shards = [shard_of(path / layout.SHARD, _shape(volume), own) for path, volume in zip(paths, volumes, strict=True)]
     buffer = bytearray(b"\1") * max(shard.path.stat().st_size for shard in shards)

@@ -115,7 +115,7 @@ def crop_rows(path: Path, scratch: Path, num_rounds: int) -> list[Row]:
     store = ctload.open_store(path, num_threads=1)
     rows = [row for row, shape in enumerate(store.studies.shapes.tolist()) if min(shape) >= EDGE]
     volumes = {row: store.read(store.studies.ids[row]) for row in rows}
-    boxes = [(row, box) for row, volume in volumes.items() for box in boxes_of(volume, False)]
+    boxes = [(row, box) for row, volume in volumes.items() for box in boxes_of(volume, (EDGE,) * 3)]
     out = np.ones((EDGE, EDGE, EDGE), np.int16)
     ways: dict[str, Callable[[int, Box], Any]] = {"ctload": lambda row, box: store.start_read(row, box, out).result()}
     try:
