@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from benchmarks import chunks, ingest, kernels, loading, ranks, resume, ring, training
+from benchmarks import chunks, ingest, kernels, loading, predict, ranks, resume, ring, training
 
 ON_DATA = {"loading": loading.run, "ingest": ingest.run, "chunks": chunks.run, "ring": ring.run, "ranks": ranks.run}
-IN_SCRATCH = {"resume": resume.run}
+IN_SCRATCH = {"predict": predict.run, "resume": resume.run}
 ALONE = {"kernels": kernels.run, "training": training.run}
 
 
