@@ -1,9 +1,9 @@
 """Chunks: how the shape of a chunk decides what a read costs, on real CT. Rows go to results/chunks.csv.
 
 Two grids: whole volumes of 160x224x224 (the Merlin grid), and a chest at native resolution; of each whole reads and
-random crops of 96^3 and of 40x96x96, over several inner chunks, each volume in one shard with the store's own codecs, in one thread of
-tensorstore. Then, for the store's own chunks of the native volume: a crop by its chunks, a crop out of the whole
-volume, and by hand with all of the shard's bytes against the bytes of the chunks that are needed.
+random crops of 96^3 and of 40x96x96, over several inner chunks, each volume in one shard with the store's own codecs,
+in one thread of tensorstore. Then, for the store's own chunks of the native volume: a crop by its chunks, a crop out of
+the whole volume, and by hand with all of the shard's bytes against the bytes of the chunks that are needed.
 """
 
 import functools

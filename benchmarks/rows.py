@@ -51,14 +51,17 @@ def machine_name() -> str:
 
 
 def commit_hash() -> str:
-    """Of the working tree; "unknown" where git or its folder is missing."""
+    """Of the working tree, with "-dirty" when files differ from it (rows that were appended aside); "unknown" where
+    git or its folder is missing."""
+    commands = (["git", "describe", "--always"], ["git", "status", "--porcelain", "-uno", "--", "..", ":!results"])
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+        commit, changed = (
+            subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent, check=False).stdout.strip()
+            for command in commands
         )
     except OSError:
         return "unknown"
-    return done.stdout.strip() or "unknown"
+    return f"{commit}{'-dirty' if changed else ''}" or "unknown"
 
 
 def row_of(work: str, provider: str, config: str, metric: str, unit: str, values: Sequence[float]) -> Row:
