@@ -5,6 +5,7 @@ import csv
 import gc
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -17,6 +18,7 @@ from benchmarks.device_clock import time_work
 from benchmarks.rows import RESULTS, Row, commit_hash
 
 ROUNDS = 20
+TRIES = 2  # of a case that fails
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,17 @@ class Ledger:
     def __init__(self, path: Path, machine: str, *, is_dry: bool, commit: str = "") -> None:
         self.path, self.machine, self.is_dry = path, machine, is_dry
         self.commit = commit or commit_hash()
-        self._done = set()
+        lines: list[dict[str, str]] = []
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
-                lines = [line for line in csv.DictReader(file) if not line["failure"]]
-            self._done = {(line["work"], line["provider"], line["config"], line["machine"]) for line in lines}
+                lines = list(csv.DictReader(file))
+        self._done = {_key(line) for line in lines if not line["failure"]}
+        self._failed = Counter(_key(line) for line in lines if line["failure"])
 
     def has(self, case: Case) -> bool:
-        return (case.work, case.provider, case.config, self.machine) in self._done
+        """Whether there is a number, or failures enough to stop trying."""
+        key = (case.work, case.provider, case.config, self.machine)
+        return key in self._done or self._failed[key] >= TRIES
 
     def add_row(self, row: Row, *, predicted: float | None = None) -> None:
         """A row that no Case made."""
@@ -115,6 +120,10 @@ class Ledger:
                 writer.writeheader()
             values = asdict(row)
             writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in values.items()})
+
+
+def _key(line: dict[str, str]) -> tuple[str, ...]:
+    return line["work"], line["provider"], line["config"], line["machine"]
 
 
 def machine_of_gpu() -> str:
@@ -142,9 +151,19 @@ def run_cases(cases: Iterable[Case], ledger: Ledger, *, limit_s: float) -> bool:
         gc.collect()
         torch._dynamo.reset()
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # raises where a case left the device broken: no row after it would be true
+            _check_device(case)
             torch.cuda.empty_cache()
     return True
+
+
+def _check_device(case: Case) -> None:
+    """End the program where a case left the device broken: no row after it would be true."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        raise SystemExit(
+            f"{case.work}, {case.provider} broke the device ({error}); start the same command again"
+        ) from None
 
 
 def _measure(case: Case, ledger: Ledger) -> GpuRow:

@@ -52,8 +52,9 @@ def _epochs(shape: tuple[int, int, int], studies: int, crop: Any) -> Callable[[]
     )
 
     def epochs() -> float:
-        seen = [batch.volume[0, 0, 0, 0, 0] for _ in range(EPOCHS) for batch in loader]
-        return float(sum(seen))  # waits for the device
+        # A sum, not a list: what indexes a batch keeps all of it. The last line waits for the device.
+        seen = sum(batch.volume[0, 0, 0, 0, 0] for _ in range(EPOCHS) for batch in loader)
+        return float(seen)
 
     return epochs
 

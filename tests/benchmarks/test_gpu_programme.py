@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_ladder
 from benchmarks.gpu_case import Case, Ledger, run_cases
 
 # torch.compile itself instantiates the autograd.Function that it traces (torch 2.13, dynamo), and looks at gradients.
@@ -66,6 +66,33 @@ def test_a_finished_row_is_not_measured_again_and_a_failed_one_is(tmp_path):
     assert float(lines[0]["compile_s"]) >= 0
     assert run_cases(cases(calls, "a"), Ledger(path, "another card", is_dry=False), limit_s=60)
     assert "a" in calls
+
+
+def test_what_failed_twice_is_left_alone_and_any_error_is_a_row(tmp_path):
+    path, calls = tmp_path / "gpu.csv", []
+    for error in (KeyError("no such kernel"), AssertionError("shape")):
+        failing = Case("adding", "a", "tiny", functools.partial(_raise, error))
+        assert run_cases([failing], Ledger(path, "card", is_dry=False), limit_s=60)
+    assert run_cases(cases(calls, "a"), Ledger(path, "card", is_dry=False), limit_s=60)
+    assert not calls
+    with path.open(newline="") as file:
+        assert [line["failure"] for line in csv.DictReader(file)] == [
+            "KeyError: 'no such kernel'",
+            "AssertionError: shape",
+        ]
+
+
+def test_batches_grow_until_memory_runs_out(monkeypatch):
+    def full(size, setting, *rest):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(gpu_ladder, "our_tower", full)
+    tried = []
+    for case in gpu_ladder.memory(is_tiny=False):
+        tried.append(case.config)
+        with pytest.raises(torch.OutOfMemoryError):
+            case.make()
+    assert [config.split()[0] for config in tried] == ["B=16", "B=16"]  # once for each setting
 
 
 def _raise(error: Exception):
