@@ -56,7 +56,7 @@ def _add(ledger: Ledger, name: str, config: str, errors: list[float]) -> None:
 def _tried(batch: int) -> list[Pairing]:
     """What is checked at a size: every pair of two options at one size of each kernel, a few at the others.
 
-    All 42 at all sizes are 560 kernels to compile, a quarter of an hour; these are about 160.
+    All 42 at all sizes are some 560 kernels to compile, a quarter of an hour on one core; these are under 200.
     """
     every = list(pairings(batch, batch))
     if batch in WHOLE_SIZES:  # masks on and off in turn: each direction and each sigmoid term meets both
