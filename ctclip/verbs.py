@@ -9,7 +9,7 @@ from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
 from ctclip.data import config_cohort
 from ctclip.embed import embed_split, write_embeddings
-from ctclip.evaluation.compare import compare_scores, format_comparison
+from ctclip.evaluation.compare import compare_runs, format_comparison
 from ctclip.evaluation.diagnostics import PARTS
 from ctclip.evaluation.pointing_game import MASK_KINDS, PointingOptions
 from ctclip.evaluation.protocol import THRESHOLD_SOURCES, EvaluateOptions
@@ -17,7 +17,7 @@ from ctclip.evaluation.run_report import evaluate_run
 from ctclip.evaluation.score_text import format_report
 from ctclip.evaluation.scoring import embeddings_path, part_of_run, read_config, scores_path
 from ctclip.evaluation.thresholds import RULES
-from ctclip.evaluation.zeroshot import AGGREGATES, load_scores
+from ctclip.evaluation.zeroshot import AGGREGATES
 from ctclip.pages.comparison_page import write_comparison_page
 from ctclip.pages.evaluation_page import evaluation_page_path
 from ctclip.phantom.command import add_phantom_arguments, run_phantom
@@ -130,11 +130,8 @@ def compare(words: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="write the differences to this .json file")
     parser.add_argument("--page", type=Path, help="write them as a page to this .html file")
     args = parser.parse_args(words)
-    tables = [
-        load_scores(scores_path(run, part_of_run(run, args.cohort, args.split)).with_suffix(".npz"))
-        for run in (args.run_a, args.run_b)
-    ]
-    report = compare_scores(*tables, options=EvaluateOptions(num_bootstraps=args.bootstraps))
+    paths = [scores_path(run, part_of_run(run, args.cohort, args.split)) for run in (args.run_a, args.run_b)]
+    report = compare_runs(*paths, options=EvaluateOptions(num_bootstraps=args.bootstraps))
     print(format_comparison(report))
     if args.out is not None:
         args.out.write_text(json.dumps(report, indent=1), encoding="utf-8")

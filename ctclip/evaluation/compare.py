@@ -4,7 +4,9 @@ Enters: two score tables of one split. Leaves: a dict for JSON, as from ctclip.e
 difference means that the first is better.
 """
 
+import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import numpy as np
 from ctclip.errors import EvaluationError
 from ctclip.evaluation.draws import METRICS, draw_metrics, mean_over_findings
 from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.robustness import compare_reported
 from ctclip.evaluation.statistics import delong, holm, none_if_nan, paired_difference
-from ctclip.evaluation.zeroshot import ScoreTable
+from ctclip.evaluation.zeroshot import ScoreTable, load_scores
 
 
 def compare_scores(
@@ -68,6 +71,23 @@ def compare_scores(
     }
 
 
+def compare_runs(path_a: Path, path_b: Path, *, options: EvaluateOptions | None = None) -> dict[str, Any]:
+    """`compare_scores` of two runs' scores_<part>.json, whose .npz lie beside them, with the difference of their
+    spreads over templates under "robustness": {"a", "b", "difference", "low", "high", "p"}, or the "reason" that it has none.
+
+    Raises:
+        EvaluationError: No score tables there; as `compare_scores`.
+    """
+    options = options or EvaluateOptions()
+    tables = [load_scores(path.with_suffix(".npz")) for path in (path_a, path_b)]
+    report = compare_scores(*tables, options=options)
+    reports = [json.loads(path.read_text(encoding="utf-8")) if path.exists() else {} for path in (path_a, path_b)]
+    is_paired = tables[0].studies == tables[1].studies
+    reason = {"reason": "the runs were scored in another order of studies; evaluate both on one cohort"}
+    report["robustness"] = compare_reported(*reports, level=options.level) if is_paired else reason
+    return report
+
+
 def align(a: ScoreTable, b: ScoreTable) -> tuple[ScoreTable, ScoreTable, list[str]]:
     """Both tables with A's order of studies and the findings they share, and the findings left out.
 
@@ -109,6 +129,9 @@ def format_comparison(report: dict[str, Any], *, metrics: tuple[str, ...] = ("au
         rows = {name: scores[metric] for name, scores in report["findings"].items()}
         for name, entry in {**rows, "macro mean": report["macro"][metric]}.items():
             lines.append(f"{name:<{width}}  {_entry_text(entry)}")
+    if "robustness" in report:
+        spread = _spread_text(report["robustness"])
+        lines += ["", f"spread of macro AUROC over templates (below 0: A is the more robust): {spread}"]
     if report["left_out"]:
         lines.append(f"left out, not scored by both: {', '.join(report['left_out'])}")
     return "\n".join(lines)
@@ -158,6 +181,10 @@ def _select(table: ScoreTable, rows: np.ndarray, findings: tuple[str, ...]) -> S
         normal_scores=table.normal_scores[rows],
         is_normal=table.is_normal[rows],
     )
+
+
+def _spread_text(entry: dict[str, Any]) -> str:
+    return entry["reason"] if "reason" in entry else _entry_text(entry).strip()
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

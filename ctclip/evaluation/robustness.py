@@ -1,5 +1,6 @@
 """How much a zero-shot score depends on how the prompt is worded: one score per template, and their spread."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,8 @@ class TemplateScores:
             "macro_auroc": {name: none_if_nan(float(value)) for (name, _, _), value in by_template},
             **{name: none_if_nan(float(value)) for name, value in numbers.items()},
             "sd": spread.as_dict(),
+            "sd_draws": [none_if_nan(round(float(value), 7)) for value in self.draws[:, :-1].std(axis=1, ddof=1)],
+            "findings": list(self.findings),
             "mean_sd_per_finding": float(self.values[:-1, defined].std(axis=0, ddof=1).mean())
             if defined.any()
             else None,
@@ -151,3 +154,26 @@ def compare_robustness(a: TemplateScores, b: TemplateScores, *, level: float = 0
     draws = [scores.draws[:, :-1].std(axis=1, ddof=1) for scores in (a, b)]
     result = paired_difference(float(spread[0]), float(spread[1]), draws[0], draws[1], level=level)
     return {"a": float(spread[0]), "b": float(spread[1]), **result.as_dict()}
+
+
+def compare_reported(a: Mapping[str, Any], b: Mapping[str, Any], *, level: float = 0.95) -> dict[str, Any]:
+    """`compare_robustness` from the reports of two runs, or {"reason": why they cannot be paired}.
+
+    Args:
+        a: Report of `ctclip evaluate` on one run.
+        b: The other's, on the same studies in the same order.
+        level: Of the interval.
+    """
+    parts = [report.get("robustness") for report in (a, b)]
+    if not all(part and "sd_draws" in part for part in parts):
+        return {"reason": "not both runs have robustness results; run `ctclip evaluate` on both"}
+    how = [
+        (part["findings"], part["version"], len(part["sd_draws"]), report["stamp"].get("seed"))
+        for part, report in zip(parts, (a, b), strict=True)
+    ]
+    if how[0] != how[1]:
+        return {"reason": "robustness of other findings, templates or draws; evaluate both runs alike"}
+    spreads = [math.nan if part["sd"]["value"] is None else part["sd"]["value"] for part in parts]
+    draws = [np.array([math.nan if value is None else value for value in part["sd_draws"]]) for part in parts]
+    result = paired_difference(*spreads, *draws, level=level).as_dict()
+    return {"a": none_if_nan(spreads[0]), "b": none_if_nan(spreads[1]), "difference": result.pop("value"), **result}

@@ -54,9 +54,23 @@ def comparison_blocks(report: dict[str, Any], *, names: tuple[str, str]) -> list
         blocks += [
             Heading(title[0].upper() + title[1:]), Picture(_figure(report, metric), caption), _table(report, metric)
         ]  # fmt: skip
+    if "robustness" in report:
+        blocks += [Heading("Prompt robustness"), Text(_robustness_text(report["robustness"], level))]
     if report["left_out"]:
         blocks += [Heading("Left out"), Text("Not scored by both: " + ", ".join(map(readable, report["left_out"])))]
     return blocks
+
+
+def _robustness_text(entry: dict[str, Any], level: str) -> str:
+    if "reason" in entry:
+        return f"Not compared: {entry['reason']}."
+    if entry["difference"] is None:
+        return "Undefined: no finding has studies of both classes."
+    return (
+        f"Standard deviation of the macro AUROC over ten templates: {entry['a']:.4f} and {entry['b']:.4f}, "
+        f"difference {entry['difference']:+.4f} ({level} interval [{entry['low']:+.4f}, {entry['high']:+.4f}], "
+        f"p {entry['p']:.4f}). Below 0, A depends less on the wording."
+    )
 
 
 def _tile(metric: str, entry: dict[str, Any]) -> tuple[str, str, str]:

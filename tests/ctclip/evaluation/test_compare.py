@@ -8,10 +8,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctclip.errors import EvaluationError
-from ctclip.evaluation.compare import compare_scores, format_comparison
+from ctclip.evaluation.compare import compare_runs, compare_scores, format_comparison
 from ctclip.evaluation.draws import METRICS
 from ctclip.evaluation.protocol import EvaluateOptions
+from ctclip.evaluation.report import report_scores
+from ctclip.evaluation.robustness import TEMPLATES, TemplateScores
 from ctclip.evaluation.statistics import delong
+from ctclip.evaluation.zeroshot import save_scores
+from ctclip.pages.comparison_page import write_comparison_page
 from tests.ctclip.score_tables import make_labels, make_table
 
 FEW = EvaluateOptions(num_bootstraps=200)
@@ -130,3 +134,59 @@ def test_the_text_shows_both_values_and_the_corrected_p():
     assert "A - B on 240 studies of 240 patients" in text
     assert "macro mean" in text
     assert text.count("ascites") == 2
+
+
+def write_scored_run(folder, table, *, noise, options=FEW):
+    """scores_test.json with robustness results of made-up templates, and its table."""
+    rng = np.random.default_rng(5)
+    counts = np.stack([np.bincount(rng.integers(240, size=240), minlength=240) for _ in range(options.num_bootstraps)])
+    shifts = np.linspace(-noise, noise, len(TEMPLATES) + 1)  # of each template's AUROC
+    patients = rng.normal(0.8, 0.05, 240)
+    draws = (counts @ patients / 240)[:, None] + shifts * (1 + 0.2 * rng.normal(size=(len(counts), 1)))
+    values = np.repeat((patients.mean() + shifts)[:, None], len(table.findings), axis=1)
+    robustness = TemplateScores(table.findings, values, draws).report(level=options.level)
+    folder.mkdir()
+    path = folder / "scores_test.json"
+    path.write_text(json.dumps({**report_scores(table, options=options), "robustness": robustness}, allow_nan=False))
+    save_scores(table, path.with_suffix(".npz"))
+    return path
+
+
+def test_two_runs_with_robustness_results_are_compared_in_their_spread_over_templates(tmp_path):
+    a, b = pair()
+    paths = [
+        write_scored_run(tmp_path / name, table, noise=noise) for name, table, noise in (("a", a, 0.01), ("b", b, 0.05))
+    ]
+    report = compare_runs(*paths, options=FEW)
+    entry = report["robustness"]
+    spreads = [np.linspace(-noise, noise, len(TEMPLATES) + 1)[:-1].std(ddof=1) for noise in (0.01, 0.05)]
+    assert (entry["a"], entry["b"]) == pytest.approx(spreads)
+    assert entry["difference"] == pytest.approx(spreads[0] - spreads[1])
+    assert entry["low"] < entry["difference"] < entry["high"] < 0
+    assert entry["p"] == pytest.approx(2 / 201)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert {"findings", "macro"} <= set(report)
+    assert f"{entry['difference']:+.3f}" in format_comparison(report).split("spread of macro AUROC")[1]
+    mirrored = compare_runs(*paths[::-1], options=FEW)["robustness"]
+    assert mirrored["difference"] == pytest.approx(-entry["difference"])
+    assert (mirrored["low"], mirrored["high"]) == pytest.approx((-entry["high"], -entry["low"]))
+
+
+def test_spreads_that_cannot_be_paired_are_left_out_with_the_reason(tmp_path):
+    a, b = pair()
+    first = write_scored_run(tmp_path / "a", a, noise=0.01)
+    fewer = write_scored_run(tmp_path / "b", b, noise=0.05, options=replace(FEW, num_bootstraps=50))
+    order = np.arange(240)[::-1]
+    turned = replace(
+        b, studies=b.studies[::-1], patients=b.patients[::-1],
+        **{name: getattr(b, name)[order] for name in ("labels", "scores", "normal_scores", "is_normal")},
+    )  # fmt: skip
+    other = write_scored_run(tmp_path / "c", turned, noise=0.05)
+    assert "other findings, templates or draws" in compare_runs(first, fewer, options=FEW)["robustness"]["reason"]
+    assert "another order of studies" in compare_runs(first, other, options=FEW)["robustness"]["reason"]
+    first.unlink()
+    report = compare_runs(first, fewer, options=FEW)
+    assert "not both runs have robustness results" in report["robustness"]["reason"]
+    assert report["robustness"]["reason"] in format_comparison(report)
+    page = write_comparison_page(tmp_path / "page.html", report, names=("a", "b")).read_text()
+    assert f"Not compared: {report['robustness']['reason']}" in page
