@@ -2,7 +2,7 @@
 
 flips    random single-bit flips, half of them spread evenly over the files, half over the bytes
 files    each file deleted, truncated, lengthened, with a zeroed sector; every two files exchanged
-kills, disk, packs, forks: see `benchmarks.pack_faults`
+kills, disk, packs: see `benchmarks.pack_faults`; forks: `benchmarks.fork_faults`
 
 Each damage must be found three times: by `verify`, by whoever reads the file in use (a reader of every voxel; for the
 journal the next pack), and each time with the file and its study named. A damage that is not stops the run. One call
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import pack_faults
+from benchmarks import fork_faults, pack_faults
 from benchmarks.rows import append_rows, row_of
 from ctload.errors import CtloadError
 from ctload.packing.writer import StoreWriter, load_entries
@@ -35,6 +35,7 @@ from ctload.storage.verification import verify
 from ctload.testing import synthetic_prepared
 
 SECTOR = 512  # bytes
+KINDS = {**pack_faults.KINDS, "forks": fork_faults.forks}
 
 
 class UnseenError(AssertionError):
@@ -212,7 +213,7 @@ def report(work: str, config: str, counts: dict[str, int], started: float) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("kind", choices=("flips", "files", *pack_faults.KINDS))
+    parser.add_argument("kind", choices=("flips", "files", *KINDS))
     parser.add_argument("--num", type=int, default=100, help="how many (files: all there are)")
     parser.add_argument("--seed", type=int, default=0, help="which piece of a long run")
     parser.add_argument("--scratch", type=Path, help="where stores are made (default: the system's)")
@@ -220,8 +221,8 @@ def main() -> None:
     started = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="faults-", dir=options.scratch))
     try:
-        if options.kind in pack_faults.KINDS:
-            counts, config = pack_faults.KINDS[options.kind](scratch, options.num, options.seed)
+        if options.kind in KINDS:
+            counts, config = KINDS[options.kind](scratch, options.num, options.seed)
             report(f"pack: {options.kind}", f"seed={options.seed} {config}", counts, started)
             return
         for profile in ("fast", "archive"):

@@ -1,9 +1,8 @@
-"""Faults of a pack at scale: kill -9, full and read-only disks, two packs at once, forks. Run by `benchmarks.faults`.
+"""Faults of a pack at scale: kill -9, full and read-only disks, two packs at once. Run by `benchmarks.faults`.
 
 Every one ends in the same check: the store holds the digests of a pack that nothing disturbed, and verifies.
 """
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -18,13 +17,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ctload.errors import CtloadError, ForkAfterOpenError
-from ctload.loading.loader import Loader
+from ctload.errors import CtloadError
 from ctload.packing.packer import pack
-from ctload.sampling.sampler import SequentialSampler
 from ctload.storage import layout
 from ctload.storage.journal import read_journal
-from ctload.storage.store import Store, open_store
+from ctload.storage.store import open_store
 from ctload.storage.study_check import check_study
 from ctload.storage.verification import verify
 from ctload.testing import synthetic_volume
@@ -255,56 +252,4 @@ def packs(scratch: Path, num: int, seed: int) -> Counts:
     return counts, "studies=12"
 
 
-def forks(scratch: Path, num: int, seed: int) -> Counts:
-    """Use a store, a loader and a loader's iterator in forked children: a typed error each time, within seconds."""
-    pack([make_sources(scratch / "sources", 0, 4)], scratch / "store", preset="native", progress=False)
-    store = open_store(scratch / "store")
-    works = {"read": _read, "open": _open, "verify": _verify, "new loader": _load, "running loader": _go_on}
-    counts = dict.fromkeys(works, 0)
-    context = multiprocessing.get_context("fork")
-    for number in range(num):
-        name = list(works)[(number + seed) % len(works)]
-        with Loader(store.studies, sampler=SequentialSampler(1)) as loader:
-            iterator = iter(loader)
-            next(iterator)
-            child = context.Process(target=_expect_fork_error, args=(works[name], store, iterator))
-            child.start()
-            child.join(30)
-            if child.exitcode != 0:
-                child.kill()
-                raise AssertionError(f"{name} in a forked child: exit code {child.exitcode}, None is a hang")
-            list(iterator)
-        counts[name] += 1
-    return counts, "start=fork"
-
-
-def _expect_fork_error(work: Callable, store: Store, iterator: Iterator) -> None:
-    try:
-        work(store, iterator)
-    except ForkAfterOpenError:
-        os._exit(0)
-    os._exit(1)
-
-
-def _read(store: Store, _: Iterator) -> None:
-    store.read(store.studies.ids[0])
-
-
-def _open(store: Store, _: Iterator) -> None:
-    open_store(store.path)
-
-
-def _verify(store: Store, _: Iterator) -> None:
-    verify(store.path)
-
-
-def _load(store: Store, _: Iterator) -> None:
-    with Loader(store.studies, sampler=SequentialSampler(1)) as loader:
-        list(loader)
-
-
-def _go_on(_: Store, iterator: Iterator) -> None:
-    list(iterator)
-
-
-KINDS: dict[str, Callable[[Path, int, int], Counts]] = {"kills": kills, "disk": disk, "packs": packs, "forks": forks}
+KINDS: dict[str, Callable[[Path, int, int], Counts]] = {"kills": kills, "disk": disk, "packs": packs}
