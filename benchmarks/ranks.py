@@ -21,8 +21,8 @@ import ctload
 from benchmarks.rows import append_rows, paired_ratios, row_of
 from ctload.storage.manifest import Studies
 
-WORLDS = (1, 2, 4, 8)
-BATCH, WARM_UP, STUDIES = 16, 2, 480
+WORLDS = (1, 2, 8)
+BATCH, WARM_UP, STUDIES = 16, 2, 320
 WORK = "ranks of one world, whole volumes, flips, window"
 
 

@@ -5,6 +5,7 @@ that are not installed raise ImportError: `pip install torchio SimpleITK nnunetv
 """
 
 import importlib
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,12 @@ def epochs_of(
     dataset: Any, num_workers: int, repeats: int, *, count: Callable[[Any], int] = len, loader: Any = DataLoader
 ) -> Epoch:
     """A round of PyTorch's DataLoader or one of its kind: one iterator over REPEATS passes, so that its start hardly
-    counts. Worker processes live on."""
-    how: dict[str, Any] = {"persistent_workers": True, "multiprocessing_context": "spawn"} if num_workers else {}
+    counts. Worker processes live on; they are forked from one that has imported what they need and opened nothing."""
+    how: dict[str, Any] = {}
+    if num_workers:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmarks.rivals_loading", "benchmarks.rivals_monai", "torchio", "blosc2"])
+        how = {"persistent_workers": True, "multiprocessing_context": context}
     order = RandomSampler(dataset, num_samples=repeats * len(dataset))
     made = loader(dataset, batch_size=BATCH, sampler=order, num_workers=num_workers, **how)
     return lambda: sum(count(batch) for batch in made)
