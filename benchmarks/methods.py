@@ -1,12 +1,14 @@
 """`python -m benchmarks.methods EFFECT`: do the methods do what they say? The runs of results/methods_plan.md.
 
 EFFECT is offclip, mococlip or cagcl; every arm and seed is a cell of its own in --scratch, and a call goes on where the
-last one ended. When the last cell is there, the paired differences with their t intervals are appended to
-benchmarks/results/methods.csv. Everything is on phantoms.
+last one ended. When the last cell is there, the paired differences with their t intervals, and beside each seed the
+paired bootstrap over patients, are appended to benchmarks/results/methods.csv. `--secondary` runs the plan's further
+arms as cells of their own beside the same control. Everything is on phantoms.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -18,43 +20,34 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
+from benchmarks.method_scores import score_run, seed_interval, write_draws
 from benchmarks.rows import RESULTS, commit_hash
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.phantom import TABLE_NAME, make_phantom_cohort, read_phantom
 from ctclip.config import PRESETS, TrainConfig
-from ctclip.embed import TextEmbedder, embed_split
-from ctclip.evaluation.collapse import collapse_report
-from ctclip.evaluation.protocol import EvaluateOptions
-from ctclip.evaluation.report import report_scores
-from ctclip.evaluation.robustness import macro_by_template
-from ctclip.evaluation.scoring import finding_images
-from ctclip.evaluation.zeroshot import score_cohort
-from ctclip.method_rows import anatomies_of
 from ctclip.objectives.parameters import (
     AnatomyParameters,
     CagclParameters,
     FvlmParameters,
+    GlobalParameters,
     LocalParameters,
     MococlipParameters,
     MomentumParameters,
 )
 from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS, Knobs
 from ctclip.phantom_store import GRID, ensure_store
-from ctclip.reports.sections import clean_text
-from ctclip.texts.anatomy_texts import report_anatomy_texts
-from ctclip.texts.prompts import default_prompts
+from ctclip.texts.text_augmentation import TextAugmentation
 from ctclip.training.loop import train
 from ctload.storage.durable import replace_file
 
+DRAWS_FILE = "draws.npz"
 SEEDS = (0, 1, 2, 3, 4)
 SPLITS = {"train": 1200 / 1800, "val": 150 / 1800, "test": 450 / 1800}
-MAX_TEXTS = 64  # distinct validation texts of an anatomy, for the collapse metric
 CUT = AnatomyParameters(needs_whole=False)  # an abdomen's aorta and bones always reach a face
 COLUMNS: tuple[str, ...] = (
     "effect", "metric", "method", "control", "studies", "steps", "batch", "seeds", "method_values", "control_values",
-    "difference", "low", "high", "verdict", "date", "commit",
+    "difference", "low", "high", "seed_intervals", "verdict", "date", "commit",
 )  # fmt: skip
-Scores = dict[str, float]
 
 
 def arms_of(effect: str, base: TrainConfig) -> dict[str, TrainConfig]:
@@ -73,48 +66,31 @@ def arms_of(effect: str, base: TrainConfig) -> dict[str, TrainConfig]:
     }
 
 
+def secondary_arms(effect: str, base: TrainConfig) -> dict[str, TrainConfig]:
+    """The plan's further arms, each beside the effect's own control; reported and not decisive.
+
+    OFF-CLIP has none: the plan's `clip` on filtered texts is no objective that the trainer knows.
+    """
+    method, control = arms_of(effect, base).values()
+    if effect == "offclip":
+        return {}
+    if effect == "mococlip":
+        large = replace(control, data=replace(control.data, batch_size=16))
+        return {"moco": replace(method, mococlip=replace(method.mococlip, mode="moco")), "clip_batch16": large}
+    plain = TextAugmentation(permute=0, drop=0)
+    return {
+        "global_alone": replace(method, cagcl=replace(method.cagcl, texts=plain)),
+        "augmentation_alone": replace(method, cagcl=replace(method.cagcl, across=GlobalParameters(weight=0))),
+    }
+
+
 # Effect -> metric -> the side that its method's authors state.
 CLAIMS = {
-    "offclip": {"normal_auc": 1, "macro_auroc": 0},
+    "offclip": {"normal_auc": 1, "macro_auroc": 0, "normal_auc_derived": 0, "fp_rate_normal": 0},
     "mococlip": {"macro_auroc": 1},
-    "cagcl": {"text_sd": 1, "template_sd": -1, "macro_auroc": 0},
+    "cagcl": {"text_sd": 1, "template_sd": -1, "macro_auroc": 0, "text_mean": 0, "text_gap": 0, "text_rank": 0},
 }
 SHAPES = {"offclip": (16, 300), "mococlip": (2, 2000), "cagcl": (16, 300)}  # batch, steps of the plan
-
-
-def score_run(config: TrainConfig, cohort: Cohort) -> Scores:
-    """Every metric of a finished run on the test split."""
-    embed_texts = TextEmbedder(config.out, device="cpu")
-    found = embed_split(config.out, cohort=cohort, store=config.store, split="test", device="cpu", is_quiet=True)
-    test = cohort.split("test")
-    apart = finding_images(found, test.findings, config)
-    prompts = default_prompts(test.findings)
-    table = score_cohort(found.image, found.study, cohort=test, prompts=prompts, embed_texts=embed_texts, apart=apart)
-    report = report_scores(table, options=EvaluateOptions(num_bootstraps=20))
-    scores = {
-        "macro_auroc": report["macro"]["auroc"]["value"],
-        "normal_auc": report["normal"]["normal_auc"]["value"],
-    }
-    if found.anatomy is not None:
-        templates = macro_by_template(
-            found.image, found.study, cohort=test, embed_texts=embed_texts, options=EvaluateOptions(num_bootstraps=20),
-            apart=apart,
-        )  # fmt: skip
-        scores["template_sd"] = float(templates.macro[:-1].std(ddof=1))
-        scores["text_sd"] = text_spread(config, cohort.split("val"), embed_texts)
-    return {name: float(value) for name, value in scores.items()}
-
-
-def text_spread(config: TrainConfig, cohort: Cohort, embed_texts: TextEmbedder) -> float:
-    """Standard deviation of the cosines between texts of different anatomies."""
-    anatomies = anatomies_of(config)
-    texts: dict[str, dict[str, None]] = {anatomy.name: {} for anatomy in anatomies}
-    for report in cohort.reports:
-        for anatomy, text in zip(anatomies, report_anatomy_texts(report, anatomies), strict=True):
-            texts[anatomy.name][clean_text(" ".join(text.sentences))] = None
-    chosen = [(name, text) for name, found in texts.items() for text in list(found)[:MAX_TEXTS]]
-    vectors = embed_texts([text for _, text in chosen])
-    return float(collapse_report(vectors, [name for name, _ in chosen])["sd"])
 
 
 def run_cell(folder: Path, config: TrainConfig, cohort: Cohort) -> dict[str, Any]:
@@ -127,7 +103,9 @@ def run_cell(folder: Path, config: TrainConfig, cohort: Cohort) -> dict[str, Any
             raise SystemExit(f"{folder} was stopped at step {trained.steps}; the same command goes on")
         lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
         losses = [line["loss"] for line in lines]
-        result = {"scores": score_run(config, cohort), "first_loss": losses[0], "last_loss": losses[-1]}
+        scores, draws = score_run(config, cohort)
+        write_draws(folder / DRAWS_FILE, draws)
+        result = {"scores": scores, "first_loss": losses[0], "last_loss": losses[-1]}
         replace_file(path, json.dumps(result, indent=1).encode())
         shutil.rmtree(folder / "run" / "checkpoints")
     return json.loads(path.read_text(encoding="utf-8"))
@@ -181,9 +159,17 @@ def ensure_cohort(scratch: Path, num_studies: int, workers: int) -> tuple[Cohort
 
 
 def run_effect(
-    effect: str, scratch: Path, *, num_studies: int, steps: int, batch_size: int, seeds: tuple[int, ...], workers: int
+    effect: str,
+    scratch: Path,
+    *,
+    num_studies: int,
+    steps: int,
+    batch_size: int,
+    seeds: tuple[int, ...],
+    workers: int,
+    is_secondary: bool = False,
 ) -> list[dict[str, Any]]:
-    """All cells of an effect, then its rows."""
+    """All cells of an effect, then its rows; of its secondary arms beside its control where asked for."""
     cohort, store = ensure_cohort(scratch, num_studies, workers)
     tiny = PRESETS["tiny"]
     data = replace(tiny.data, batch_size=batch_size, sections=DEMO_SECTIONS)
@@ -191,36 +177,37 @@ def run_effect(
         tiny, store=str(store), data=data, steps=steps, device="cpu", precision="bfloat16",
         checkpoint_every=max(1, steps // 5), log_every=20,
     )  # fmt: skip
-    arms = arms_of(effect, base)
-    results: list[list[dict[str, Any]]] = [[] for _ in arms]
+    (method, tried), (control, plain) = arms_of(effect, base).items()
+    arms = {**(secondary_arms(effect, base) if is_secondary else {method: tried}), control: plain}
+    folder = scratch / f"{effect}_{num_studies}_{steps}_{batch_size}"
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
     for seed in seeds:
-        for cells, (name, config) in zip(results, arms.items(), strict=True):
-            folder = scratch / f"{effect}_{num_studies}_{steps}_{batch_size}" / f"{name}_seed{seed}"
-            cells.append(run_cell(folder, replace(config, seed=seed), cohort))
-            print(f"{folder.name}: {cells[-1]}", flush=True)
-    return [_row(effect, metric, arms, results, base, num_studies, seeds) for metric in CLAIMS[effect]]
+        for name, config in arms.items():
+            here = folder / f"{name}_seed{seed}"
+            results[name].append(run_cell(here, replace(config, seed=seed), cohort))
+            print(f"{here.name}: {results[name][-1]}", flush=True)
+    shared = {"effect": effect, "studies": num_studies, "steps": steps, "seeds": " ".join(map(str, seeds))}
+    shared |= {"date": date.today().isoformat(), "commit": commit_hash()}
+    rows = []
+    for name, metric in itertools.product([name for name in arms if name != control], CLAIMS[effect]):
+        cells = [(folder / f"{name}_seed{seed}", folder / f"{control}_seed{seed}") for seed in seeds]
+        intervals = [seed_interval(ours / DRAWS_FILE, theirs / DRAWS_FILE, metric) for ours, theirs in cells]
+        about = {"method": name, "control": control, "metric": metric, "batch": arms[name].data.batch_size}
+        side = 0 if is_secondary else CLAIMS[effect][metric]
+        rows.append({**shared, **about, **compare_arms([results[name], results[control]], metric, side, intervals)})
+    return rows
 
 
-def _row(
-    effect: str,
-    metric: str,
-    arms: dict[str, TrainConfig],
-    results: list[list[dict[str, Any]]],
-    base: TrainConfig,
-    num_studies: int,
-    seeds: tuple[int, ...],
-) -> dict[str, Any]:
-    method, control = (np.array([cell["scores"][metric] for cell in cells]) for cells in results)
+def compare_arms(results: list[list[dict[str, Any]]], metric: str, side: int, intervals: list[str]) -> dict[str, Any]:
+    """The numbers of a row: both arms' values by seed, their paired difference, each seed's bootstrap, the verdict."""
+    method, control = (np.array([cell["scores"].get(metric, np.nan) for cell in cells]) for cells in results)
     mean, low, high = paired_interval(method - control)
-    names = list(arms)
     return {
-        "effect": effect, "metric": metric, "method": names[0], "control": names[1], "studies": num_studies,
-        "steps": base.steps, "batch": base.data.batch_size, "seeds": " ".join(map(str, seeds)),
         "method_values": " ".join(f"{value:.4f}" for value in method),
         "control_values": " ".join(f"{value:.4f}" for value in control),
         "difference": f"{mean:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}",
-        "verdict": verdict_of(results, CLAIMS[effect][metric], low, high),
-        "date": date.today().isoformat(), "commit": commit_hash(),
+        "seed_intervals": " ".join(intervals).strip(),
+        "verdict": verdict_of(results, side, low, high),
     }  # fmt: skip
 
 
@@ -244,7 +231,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each run; the plan's unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--secondary", action="store_true", help="the plan's further arms, beside the same control")
     words = parser.parse_args()
+    if words.secondary and words.effect == "offclip":
+        parser.error("offclip has no secondary arm here: no objective trains clip on filtered texts")
     batch_size, steps = SHAPES[words.effect]
     words.scratch.mkdir(parents=True, exist_ok=True)
     rows = run_effect(
@@ -255,6 +245,7 @@ def main() -> None:
         batch_size=batch_size,
         seeds=tuple(words.seeds),
         workers=words.workers,
+        is_secondary=words.secondary,
     )
     append(rows, RESULTS / "methods.csv")
 

@@ -73,7 +73,8 @@ def compare_scores(
 
 def compare_runs(path_a: Path, path_b: Path, *, options: EvaluateOptions | None = None) -> dict[str, Any]:
     """`compare_scores` of two runs' scores_<part>.json, whose .npz lie beside them, with the difference of their
-    spreads over templates under "robustness": {"a", "b", "difference", "low", "high", "p"}, or the "reason" that it has none.
+    spreads over templates under "robustness": {"a", "b", "difference", "low", "high", "p"}, or the "reason" that it
+    has none.
 
     Raises:
         EvaluationError: No score tables there; as `compare_scores`.

@@ -164,8 +164,8 @@ def compare_reported(a: Mapping[str, Any], b: Mapping[str, Any], *, level: float
         b: The other's, on the same studies in the same order.
         level: Of the interval.
     """
-    parts = [report.get("robustness") for report in (a, b)]
-    if not all(part and "sd_draws" in part for part in parts):
+    parts: list[dict[str, Any]] = [report.get("robustness") or {} for report in (a, b)]
+    if not all("sd_draws" in part for part in parts):
         return {"reason": "not both runs have robustness results; run `ctclip evaluate` on both"}
     how = [
         (part["findings"], part["version"], len(part["sd_draws"]), report["stamp"].get("seed"))
@@ -175,5 +175,5 @@ def compare_reported(a: Mapping[str, Any], b: Mapping[str, Any], *, level: float
         return {"reason": "robustness of other findings, templates or draws; evaluate both runs alike"}
     spreads = [math.nan if part["sd"]["value"] is None else part["sd"]["value"] for part in parts]
     draws = [np.array([math.nan if value is None else value for value in part["sd_draws"]]) for part in parts]
-    result = paired_difference(*spreads, *draws, level=level).as_dict()
+    result = paired_difference(spreads[0], spreads[1], draws[0], draws[1], level=level).as_dict()
     return {"a": none_if_nan(spreads[0]), "b": none_if_nan(spreads[1]), "difference": result.pop("value"), **result}

@@ -1,9 +1,21 @@
 """The runs that hold the methods to their claims: arms differ in the method alone, verdicts follow the plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.methods import CLAIMS, SHAPES, arms_of, paired_interval, verdict_of
+from benchmarks.method_scores import seed_interval, write_draws
+from benchmarks.methods import (
+    CLAIMS,
+    COLUMNS,
+    SHAPES,
+    arms_of,
+    compare_arms,
+    paired_interval,
+    secondary_arms,
+    verdict_of,
+)
 from ctclip.config import PRESETS
 from ctclip.config_json import differences
 
@@ -43,3 +55,43 @@ def test_the_interval_is_students_t_over_the_pairs():
     assert mean == pytest.approx(0.3)
     assert high - mean == pytest.approx(2.7764451 * 0.15811388 / 5**0.5)
     assert mean - low == pytest.approx(high - mean)
+
+
+@pytest.mark.parametrize(
+    ("effect", "name", "changed"),
+    [
+        ("mococlip", "moco", {"objective", "mococlip.mode", "mococlip.image.momentum"}),
+        ("mococlip", "clip_batch16", {"data.batch_size"}),
+        ("cagcl", "global_alone", {"objective", "cagcl.texts.permute", "cagcl.texts.drop"}),
+        ("cagcl", "augmentation_alone", {"objective", "cagcl.across.weight"}),
+    ],
+)
+def test_a_secondary_arm_differs_from_its_control_in_what_it_is_named_for(effect, name, changed):
+    tiny = PRESETS["tiny"]
+    base = replace(tiny, data=replace(tiny.data, batch_size=2))
+    control = list(arms_of(effect, base).values())[1]
+    found = set(differences(control, secondary_arms(effect, base)[name]))
+    assert changed <= found
+    shared = {"cagcl.anatomy.needs_whole", "fvlm.anatomy.needs_whole", "fvlm.local.reduction", "cagcl.local.reduction"}
+    assert found - changed <= shared
+    assert not secondary_arms("offclip", base)
+
+
+def test_each_seed_has_its_paired_bootstrap_where_both_runs_have_draws(tmp_path):
+    rng = np.random.default_rng(0)
+    control = rng.normal(0.7, 0.05, 1000)
+    write_draws(tmp_path / "a.npz", {"macro_auroc": control + rng.normal(0.1, 0.01, 1000)})
+    write_draws(tmp_path / "b.npz", {"macro_auroc": control, "normal_auc": control})
+    low, high = map(float, seed_interval(tmp_path / "a.npz", tmp_path / "b.npz", "macro_auroc").split(":"))
+    assert low == pytest.approx(0.1 - 0.0196, abs=0.003)
+    assert high == pytest.approx(0.1 + 0.0196, abs=0.003)
+    assert seed_interval(tmp_path / "a.npz", tmp_path / "b.npz", "normal_auc") == ""
+    assert seed_interval(tmp_path / "a.npz", tmp_path / "none.npz", "macro_auroc") == ""
+
+
+def test_a_row_has_both_arms_their_difference_and_the_intervals_of_the_seeds():
+    method, control = [cells(0.80)[0], cells(0.84)[0]], [cells(0.70)[0], cells(0.72)[0]]
+    row = compare_arms([method, control], "macro_auroc", 1, ["0.01:0.02", ""])
+    assert (row["method_values"], row["control_values"]) == ("0.8000 0.8400", "0.7000 0.7200")
+    assert (row["difference"], row["seed_intervals"]) == ("0.1100", "0.01:0.02")
+    assert set(row) <= set(COLUMNS)
