@@ -9,16 +9,17 @@ import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import ctload
 from benchmarks.gpu_case import Case, Ledger, device
 from benchmarks.gpu_loading import STUDIES, compression_ratio
-from benchmarks.gpu_sizes import sizes
+from benchmarks.gpu_sizes import Sizes, sizes
 from benchmarks.gpu_training import batch_of, config_of, model_of
 from benchmarks.rows import row_of
-from ctclip.data import choose_pipeline, loader_device, to_volume
+from ctclip.data import TrainBatch, choose_pipeline, loader_device, to_volume
 from ctclip.training.distributed import World
 from ctclip.training.meter import Meter
 from ctclip.training.step import TrainingStep
@@ -62,28 +63,41 @@ def _measured(batch: int, pipeline: str, *, is_tiny: bool) -> tuple[list[dict[st
     with _loader(batch, pipeline, size.volume, 4 if is_tiny else STUDIES) as loader:
         batches = (one for _ in itertools.count() for one in loader)  # epochs without end, as in training
         for stretch in range(1 + stretches):
-            for _ in range(READ_AHEAD):  # what was made ready while the other stretch ran
-                given = batch_of(to_volume(next(batches), device()), size)
-                loss, _ = step.run(next(numbers), given)
-            float(loss)  # waits for the device
-            meter = _meter(batch)
-            for _ in range(steps):
-                with meter.waiting():
-                    volumes = next(batches)
-                given = batch_of(to_volume(volumes, device()), size)
-                loss, _ = step.run(next(numbers), given)
-                meter.count_step()
-            float(loss)
+            _feed(step, numbers, batches, size, _meter(batch), READ_AHEAD)  # made ready while the batch was held
+            meter, alone = _meter(batch), _meter(batch)
+            given = _feed(step, numbers, batches, size, meter, steps)
             taken = meter.take()
-            alone = _meter(batch)
-            for _ in range(steps):
-                loss, _ = step.run(next(numbers), given)
-                alone.count_step()
-            float(loss)
+            alone.take()  # begins here
+            _hold(step, numbers, given, alone, steps)
             if stretch:
                 fed.append(taken)
                 held.append(alone.take()["studies_per_s"])
     return fed, held
+
+
+def _feed(
+    step: TrainingStep, numbers: Iterator[int], batches: Iterator[Any], size: Sizes, meter: Meter, count: int
+) -> TrainBatch:
+    """Some steps on batches of the loader, to the end on the device; the last batch."""
+    given, loss = None, torch.zeros(())
+    for _ in range(count):
+        with meter.waiting():
+            volumes = next(batches)
+        given = batch_of(to_volume(volumes, device()), size)
+        loss, _ = step.run(next(numbers), given)
+        meter.count_step()
+    float(loss)  # waits for the device
+    assert given is not None
+    return given
+
+
+def _hold(step: TrainingStep, numbers: Iterator[int], given: TrainBatch, meter: Meter, count: int) -> None:
+    """Some steps on one batch, to the end on the device."""
+    loss = torch.zeros(())
+    for _ in range(count):
+        loss, _ = step.run(next(numbers), given)
+        meter.count_step()
+    float(loss)
 
 
 def _meter(batch: int) -> Meter:
