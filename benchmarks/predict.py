@@ -64,7 +64,9 @@ def write_weights(path: Path) -> None:
     state |= {f"{TEXT}text_encoder.{name}": tensor for name, tensor in text.items()}
     state |= {TEXT + "linear_layer.weight": 0.01 * torch.randn(EMBEDDING, HIDDEN)}
     state |= {TEXT + "linear_layer.bias": torch.zeros(EMBEDDING)}
-    torch.save(state, path)
+    beside = path.with_suffix(".part")
+    torch.save(state, beside)
+    beside.rename(path)  # a half-written file is never taken for whole
 
 
 def write_scan(path: Path) -> None:
