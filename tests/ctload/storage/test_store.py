@@ -239,10 +239,15 @@ def test_a_fork_after_open_is_a_typed_error_and_no_hang(store: Store, action: st
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_loader_that_runs_goes_on_in_the_parent_and_is_a_typed_error_in_a_forked_child(tmp_path):
+def test_a_loader_goes_on_in_the_parent_and_is_a_typed_error_in_a_forked_child_old_or_new(tmp_path):
     studies = synthetic_store(tmp_path / "store", 4, (4, 8, 8)).studies
     with Loader(studies, sampler=SequentialSampler(1)) as loader:
         iterator = iter(loader)
         next(iterator)
         assert in_forked_child(lambda: next(iterator)) == ForkAfterOpenError.__name__
+
+        def begin() -> None:
+            list(Loader(studies, sampler=SequentialSampler(1)))
+
+        assert in_forked_child(begin) == ForkAfterOpenError.__name__
         assert len(list(iterator)) == 3
