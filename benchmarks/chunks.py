@@ -67,7 +67,7 @@ def sweep(grid: str, volumes: list[np.ndarray], shapes: tuple[Triple, ...], fold
             timed[chunk] = functools.partial(_read_ms, paths, boxes)
         times = alternate({_name(chunk, own): once for chunk, once in timed.items()}, num_rounds=num_rounds)
         _append(f"{grid}, {work}", times, _name(own, own), config)
-    if own == (chunking.CUBE_EDGE,) * 3:
+    if own == chunking.BLOCK:
         paths = [folder / f"{'x'.join(map(str, own))}-{at}" for at in range(len(volumes))]
         _append(f"{grid}, shard against parts", _shard_times(volumes, paths, num_rounds), "parts, tensorstore", config)
 

@@ -1,8 +1,8 @@
 """Chunk and shard shapes and codecs of stored arrays. Takes a shape and a dtype, knows nothing of files.
 
 One shard holds a whole volume: two files per array, one request on object storage. The chunk is what one read
-decodes at least: whole slices where the grid is small (a whole volume is read in few pieces), cubes where crops
-are small against the volume.
+decodes at least: whole slices where the grid is small (a whole volume is read in few pieces), blocks where crops
+are small against the volume. Both were the best compromise of a sweep on real CT (benchmarks/README.md).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ctload.geometry import Triple
 
 SMALL_PLANE = 256  # voxels; up to here a crop along y and x saves less than whole slices gain
 SLAB_DEPTH = 16
-CUBE_EDGE = 64
+BLOCK = (32, 64, 64)  # (z, y, x): slices are thick, so crops are shallow
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def profile_named(name: str) -> CodecProfile:
 
 
 def chunk_shape(shape: Triple) -> Triple:
-    """Shape of an inner chunk: (16, H, W) when H and W are at most 256, else (64, 64, 64); never above `shape`."""
+    """Shape of an inner chunk: (16, H, W) when H and W are at most 256, else (32, 64, 64); never above `shape`."""
     depth, height, width = shape
     if max(height, width) <= SMALL_PLANE:
         return (min(SLAB_DEPTH, depth), height, width)
-    return (min(CUBE_EDGE, depth), min(CUBE_EDGE, height), min(CUBE_EDGE, width))
+    return (min(BLOCK[0], depth), min(BLOCK[1], height), min(BLOCK[2], width))
 
 
 def shard_shape(shape: Triple) -> Triple:

@@ -41,7 +41,7 @@ def test_the_floor_by_hand_reads_the_same_voxels(store, is_whole):
 
 def test_chunks_are_swept_for_whole_volumes_crops_and_parts_of_a_shard(tmp_path, results):
     volume = synthetic_volume(SHAPE, 0)
-    chunks.sweep("small", [volume], ((64, 64, 64), (16, 98, 300)), tmp_path / "arrays", 1)
+    chunks.sweep("small", [volume], ((32, 64, 64), (16, 98, 300)), tmp_path / "arrays", 1)
     found = _read(results / "chunks.csv")
     works = {f"small, {work}" for work in [*chunks.WORKS, "shard against parts"]}
     assert {row["work"] for row in found} == works

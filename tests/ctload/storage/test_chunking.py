@@ -10,11 +10,11 @@ from ctload.storage.chunking import chunk_shape, profile_named, shard_shape
         ((160, 224, 224), (16, 224, 224), (160, 224, 224)),
         ((47, 256, 256), (16, 256, 256), (48, 256, 256)),
         ((5, 10, 12), (5, 10, 12), (5, 10, 12)),
-        ((200, 512, 512), (64, 64, 64), (256, 512, 512)),
-        ((47, 300, 40), (47, 64, 40), (47, 320, 40)),
+        ((200, 512, 512), (32, 64, 64), (224, 512, 512)),
+        ((47, 300, 40), (32, 64, 40), (64, 320, 40)),
     ],
 )
-def test_small_grids_get_slabs_and_large_ones_cubes(shape, chunk, shard):
+def test_small_grids_get_slabs_and_large_ones_blocks(shape, chunk, shard):
     assert chunk_shape(shape) == chunk
     assert shard_shape(shape) == shard
 
