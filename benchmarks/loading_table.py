@@ -66,13 +66,17 @@ def newest_lines(rows: list[dict[str, str]], work: str) -> list[Line]:
 
 
 def table_of(lines: list[Line], title: str) -> str:
-    """Markdown, one line per provider."""
-    out = [f"| {title} | studies/s | CPU ms/study | peak MiB | {OURS} against it |", "|---|---|---|---|---|"]
-    for line in lines:
-        name = f"**{line.provider}**" if line.provider == OURS else line.provider
-        cells = [name, _spread(line.rate), _middle(line.cpu), _middle(line.memory), _spread(line.ratio, "x")]
-        out.append(f"| {' | '.join(cells)} |")
-    return "\n".join(out)
+    """Markdown, one line per provider; a column that nobody has is left out."""
+    columns = {
+        title: [f"**{line.provider}**" if line.provider == OURS else line.provider for line in lines],
+        "studies/s": [_spread(line.rate) for line in lines],
+        "CPU ms/study": [_middle(line.cpu) for line in lines],
+        "peak MiB": [_middle(line.memory) for line in lines],
+        f"{OURS} against it": [_spread(line.ratio, "x") for line in lines],
+    }
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    rows = [list(kept), ["---"] * len(kept), *zip(*kept.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def notes_of(rows: list[dict[str, str]], work: str) -> str:

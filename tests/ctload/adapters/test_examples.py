@@ -1,7 +1,9 @@
 """The examples of ctload/README.md run as they stand there."""
 
 import re
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,11 @@ EXAMPLES = {FIRST_IMPORT.findall(code)[0]: code for code in re.findall(r"```pyth
 
 def surroundings(name: str) -> dict[str, Any]:
     """What an example takes as given beside `studies`."""
+    if name == "nnunetv2":
+        intensities = {"mean": 40.0, "std": 130.0, "percentile_00_5": -900.0, "percentile_99_5": 350.0}
+        plans = {"foreground_intensity_properties_per_channel": {"0": intensities}}
+        label_manager = SimpleNamespace(foreground_labels=[1, 2], all_labels=[0, 1, 2], has_ignore_label=False)
+        return {"plans": plans, "label_manager": label_manager}
     if name != "lightning":
         return {}
     import torch
@@ -42,13 +49,20 @@ def surroundings(name: str) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:monai")
-@pytest.mark.parametrize("name", ["torch", "lightning", "monai"])
+@pytest.mark.parametrize("name", ["torch", "lightning", "monai", "nnunetv2"])
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     for package in ("torch", name):
-        pytest.importorskip(package, reason=f"needs {package}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what nnU-Net imports
+            pytest.importorskip(package, reason=f"needs {package}")
+            if package == "nnunetv2":
+                pytest.importorskip("nnunetv2.training.dataloading.data_loader", exc_type=ImportError)
     store = synthetic_store(tmp_path / "store.zarr", 6, (20, 40, 40), labels=("organs",))
-    exec(EXAMPLES[name], {"ctload": ctload, "studies": store.studies, **surroundings(name)})
+    given = {"ctload": ctload, "store": store, "studies": store.studies, **surroundings(name)}
+    exec(EXAMPLES[name], given)
+    if name == "nnunetv2":
+        assert given["batch"]["data"].shape == given["batch"]["target"].shape == (2, 1, 16, 32, 32)
 
 
 def test_every_example_of_the_section_is_run() -> None:
-    assert sorted(EXAMPLES) == ["lightning", "monai", "torch"]
+    assert sorted(EXAMPLES) == ["lightning", "monai", "nnunetv2", "torch"]

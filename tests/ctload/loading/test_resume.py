@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ctload.errors import ResumeMismatchError
 from ctload.loading.loader import Loader
@@ -12,18 +15,21 @@ from ctload.planning.augment import Augment
 from ctload.planning.crop import CenterCrop, RandomCrop
 from ctload.planning.window import HuWindow
 from ctload.sampling.sampler import SequentialSampler, ShuffleSampler, StratifiedSampler
+from ctload.sampling.twin import ShuffledTwin
 from ctload.sampling.units import AlternatingUnits
+from ctload.sampling.weighted import WeightedSampler
 from ctload.storage.store import Store
 from ctload.testing import assert_resumes_identically, batch_digest, synthetic_store
 
 AUGMENT = Augment(flip=(0.5, 0.5, 0.5), rotate_deg=(10, 0, 0), noise_sigma=(0, 0.1), gamma=(0.8, 1.2))
 NORMALITY = {"abnormal": [0, 1, 1] * 3, "abnormal:report": [0, 1, 1] * 3, "abnormal:liver": [1, 0, 0] * 3}
+WEIGHTS = {"weight": [1.0, 2.0, 0.5] * 3}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """9 studies, so that an epoch of batches of 2 leaves one out."""
-    return synthetic_store(tmp_path_factory.mktemp("resume") / "nine.zarr", 9, (8, 16, 16), columns=NORMALITY)
+    return synthetic_store(tmp_path_factory.mktemp("resume") / "nine.zarr", 9, (8, 16, 16), columns=NORMALITY | WEIGHTS)
 
 
 def make(store: Store, **options: Any) -> Loader:
@@ -110,6 +116,50 @@ def test_another_number_of_ranks_goes_on_with_the_same_batches(store: Store, bef
             loader.load_state_dict(state)
             got.append([batch.study for batch in loader])
     assert [study for step in zip(*got, strict=True) for part in step for study in part] == expected
+
+
+ELASTIC = {
+    "shuffle": ShuffleSampler(batch_size=4, seed=5),
+    "stratified": StratifiedSampler("abnormal", {"normal": 1, "abnormal": 3}, batch_size=4, seed=1),
+    "units": StratifiedSampler(
+        "abnormal", {"normal": 1, "abnormal": 1}, batch_size=4, seed=1, units=AlternatingUnits(("liver",))
+    ),
+    "weighted": WeightedSampler("weight", batch_size=4, seed=2),
+}
+ELASTIC["twin"] = ShuffledTwin(ELASTIC["stratified"])
+WORLDS = st.sampled_from([1, 2, 4])
+
+
+def _drawn(loader: Loader, steps: range, epoch: int) -> list[list[np.ndarray]]:
+    plans = [loader.plan(epoch, step) for step in steps]
+    return [[plan.rows, plan.box_start, plan.flip, plan.warp, plan.noise_key, plan.gamma] for plan in plans]
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(ELASTIC)), st.integers(0, 1), st.data(), WORLDS, WORLDS)
+def test_resume_at_any_step_with_any_world_size_repeats_what_is_left(
+    store: Store, name: str, epoch: int, data: st.DataObject, before: int, after: int
+) -> None:
+    def ranks(world_size: int) -> list[Loader]:
+        return [make(store, sampler=ELASTIC[name], rank=rank, world_size=world_size) for rank in range(world_size)]
+
+    with make(store, sampler=ELASTIC[name]) as whole:
+        step = data.draw(st.integers(0, whole.num_batches - 1), label="step")
+        expected = _drawn(whole, range(step, whole.num_batches), epoch)
+    states = []
+    for loader in ranks(before):
+        with loader:
+            loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "step": step})
+            states.append(loader.state_dict())
+    parts = []
+    for loader in ranks(after):
+        with loader:
+            loader.load_state_dict(states[-1])
+            assert (loader.epoch, loader.step) == (epoch, step)
+            parts.append(_drawn(loader, range(loader.step, loader.num_batches), loader.epoch))
+    for whole_step, *ranks_step in zip(expected, *parts, strict=True):
+        for field, *fields in zip(whole_step, *ranks_step, strict=True):
+            np.testing.assert_array_equal(np.concatenate(fields), field)
 
 
 def test_the_state_is_small_plain_and_the_same_on_all_ranks(store: Store) -> None:
