@@ -20,7 +20,7 @@ import ctload
 from benchmarks.by_hand import Shard, read_by_hand, shard_of
 from benchmarks.chunks import EDGE, boxes_of
 from benchmarks.rows import Row, alternate, append_rows, paired_ratios, row_of
-from ctload.geometry import Box
+from ctload.geometry import Box, Triple
 from ctload.storage import chunking, layout
 
 SLOTS, COPIES = 4, 4
@@ -79,9 +79,11 @@ def _ours(path: Path, threads: int) -> Callable[[], float]:
 def shards_in(path: Path) -> list[Shard]:
     """The volumes' shards of a store, in the order of its rows."""
     studies = ctload.open_store(path).studies
+    folders = studies.table["path"].to_pylist()
+    shapes: list[Triple] = [(depth, height, width) for depth, height, width in studies.shapes.tolist()]
     return [
-        shard_of(path / folder / layout.shard_file("0"), tuple(shape), chunking.chunk_shape(tuple(shape)))
-        for folder, shape in zip(studies.table["path"].to_pylist(), studies.shapes.tolist(), strict=True)
+        shard_of(path / folder / layout.shard_file("0"), shape, chunking.chunk_shape(shape))
+        for folder, shape in zip(folders, shapes, strict=True)
     ]
 
 

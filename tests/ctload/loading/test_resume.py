@@ -118,7 +118,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_batches(store: Store, bef
     assert [study for step in zip(*got, strict=True) for part in step for study in part] == expected
 
 
-ELASTIC = {
+ELASTIC: dict[str, Any] = {
     "shuffle": ShuffleSampler(batch_size=4, seed=5),
     "stratified": StratifiedSampler("abnormal", {"normal": 1, "abnormal": 3}, batch_size=4, seed=1),
     "units": StratifiedSampler(
@@ -130,7 +130,7 @@ ELASTIC["twin"] = ShuffledTwin(ELASTIC["stratified"])
 WORLDS = st.sampled_from([1, 2, 4])
 
 
-def _drawn(loader: Loader, steps: range, epoch: int) -> list[list[np.ndarray]]:
+def _drawn(loader: Loader, steps: range, epoch: int) -> list[list[Any]]:
     plans = [loader.plan(epoch, step) for step in steps]
     return [[plan.rows, plan.box_start, plan.flip, plan.warp, plan.noise_key, plan.gamma] for plan in plans]
 
