@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numcodecs import blosc
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue]
 
 from ctload.geometry import Box, Triple
 from ctload.storage.shard_index import read_index

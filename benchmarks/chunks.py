@@ -23,7 +23,11 @@ from ctload.storage import chunking, layout
 from ctload.storage.shard_reader import open_shard, reader_context
 
 EDGE, CROPS = 96, 8
-WORKS: dict[str, Triple | None] = {"whole": None, "random 96^3": (EDGE,) * 3, "random 40x96x96": (40, EDGE, EDGE)}
+WORKS: dict[str, Triple | None] = {
+    "whole": None,
+    "random 96^3": (EDGE, EDGE, EDGE),
+    "random 40x96x96": (40, EDGE, EDGE),
+}
 SHAPES: dict[str, tuple[Triple, ...]] = {
     "merlin": (
         (8, 224, 224), (16, 224, 224), (32, 224, 224), (160, 224, 224), (16, 112, 112), (32, 64, 64), (64, 64, 64)

@@ -98,7 +98,7 @@ def main() -> None:
     for _ in range(2):  # compilers and the system's file cache
         iterator = iter(loader)
         next(iterator)
-        iterator.close()
+        iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
     loader.load_state_dict(loader.state_dict() | {"step": WARM_UP})
     before = loader.stats()
     print("warm", flush=True)

@@ -103,7 +103,7 @@ def _by_hand(path: Path, threads: int) -> Callable[[], float]:
         return len(rows)
 
     def once() -> float:
-        blosc.use_threads = False  # each of our threads decodes on its own
+        blosc.use_threads = False  # pyright: ignore[reportAttributeAccessIssue]  # each of our threads decodes on its own
         started = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             number = sum(pool.map(some, range(threads)))
@@ -117,7 +117,7 @@ def crop_rows(path: Path, scratch: Path, num_rounds: int) -> list[Row]:
     store = ctload.open_store(path, num_threads=1)
     rows = [row for row, shape in enumerate(store.studies.shapes.tolist()) if min(shape) >= EDGE]
     volumes = {row: store.read(store.studies.ids[row]) for row in rows}
-    boxes = [(row, box) for row, volume in volumes.items() for box in boxes_of(volume, (EDGE,) * 3)]
+    boxes = [(row, box) for row, volume in volumes.items() for box in boxes_of(volume, (EDGE, EDGE, EDGE))]
     out = np.ones((EDGE, EDGE, EDGE), np.int16)
     ways: dict[str, Callable[[int, Box], Any]] = {"ctload": lambda row, box: store.start_read(row, box, out).result()}
     try:

@@ -3,13 +3,14 @@ not tell them apart; so now and then a read is done once more by steps, in one t
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorstore
 
-from ctload.geometry import Box
+from ctload.geometry import Box, Triple
 from ctload.storage import layout
 from ctload.storage.shard_index import ranges_of, read_index
 from ctload.storage.shard_reader import StoredArray, check_shard, open_shard, reader_context, start_box
@@ -79,15 +80,12 @@ class ReadProbe:
         if len(self._bytes) < stored.shard_bytes:
             self._bytes = bytearray(b"\1") * stored.shard_bytes
         layouts = handle.chunk_layout
-        chunk, shard = layouts.read_chunk.shape, layouts.write_chunk.shape
-        assert chunk is not None
-        assert shard is not None
-        depth, height, width = chunk
-        grid = (shard[0] // depth, shard[1] // height, shard[2] // width)
+        chunk, shard = _triple(layouts.read_chunk.shape), _triple(layouts.write_chunk.shape)
+        grid = (shard[0] // chunk[0], shard[1] // chunk[1], shard[2] // chunk[2])
         into = memoryview(self._bytes)
         started = time.perf_counter()
         with stored.shard.open("rb", buffering=0) as file:
-            for offset, size in ranges_of(read_index(file, grid), (depth, height, width), box):
+            for offset, size in ranges_of(read_index(file, grid), chunk, box):
                 file.seek(offset)
                 file.readinto(into[:size])
         return time.perf_counter() - started
@@ -99,3 +97,13 @@ class ReadProbe:
         started = time.perf_counter()
         np.copyto(self._voxels, voxels)
         return time.perf_counter() - started
+
+
+def _triple(shape: Sequence[int | None] | None) -> Triple:
+    """A layout's shape, of which every axis is known in a stored array."""
+    assert shape is not None
+    depth, height, width = shape
+    assert depth is not None
+    assert height is not None
+    assert width is not None
+    return depth, height, width
