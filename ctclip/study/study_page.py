@@ -157,8 +157,8 @@ def _arms(summary: dict[str, Any]) -> list[Block]:
             Heading("Scaling"),
             Picture(
                 scaling_curve(summary, PRIMARY, y_label="macro F1"),
-                f"Error goes with share^-b, b = {law['b']:+.3f} [{law['b_low']:+.3f}, {law['b_high']:+.3f}] (above 0 where "
-                f"more data helps); "
+                f"Error goes with share^-b, b = {law['b']:+.3f} [{law['b_low']:+.3f}, {law['b_high']:+.3f}] "
+                f"(above 0 where more data helps); "
                 f"largest distance of an arm's mean from the curve {law['residual']:.3f}.",
             ),
         ]
