@@ -192,8 +192,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the towers' passes in training. auto: bfloat16 on CUDA, float32 on the CPU; bfloat16 is the faster one
-    on a CPU with AVX512_BF16 or AMX too. Weights, losses and moments are float32 always."""
+    """Of the towers' passes in training. auto: bfloat16 on CUDA, else float32 (bfloat16 pays with AVX512_BF16)."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: on for CUDA, off on the CPU, where a minute of compiling pays after about 250 steps."""
     threads: int = 0

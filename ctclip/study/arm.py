@@ -19,7 +19,7 @@ KINDS = ("batch-composition", "data-scaling", "alternation", "methods")
 # What the arms of a kind may differ in; everything else is equal or refused.
 FREE_FIELDS = {
     "batch-composition": {"data.sampler", "data.quotas"},
-    "data-scaling": {"data.fraction", "data.sampler", "data.quotas"},
+    "data-scaling": {"data.fraction", "data.fractions", "data.sampler", "data.quotas"},
     "alternation": {"data.schedule"},
     "methods": {"objective"},
 }
@@ -125,6 +125,8 @@ def configure(arm: Arm, base: TrainConfig) -> TrainConfig:
     """
     share = arm.normal_share
     data: DataConfig = replace(base.data, fraction=arm.fraction, schedule=arm.schedule, eligible="normality")  # pyright: ignore[reportArgumentType]
+    if arm.fraction == 1:  # no share is drawn; so that these cells are the same in studies of any shares
+        data = replace(data, fractions=DataConfig().fractions)
     if share is not None:
         quotas = {"normal": 100 * share, "abnormal": 100 * (1 - share)}
         data = replace(data, sampler="twin" if arm.is_twin else "stratified", quotas=quotas)

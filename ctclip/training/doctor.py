@@ -27,11 +27,11 @@ from ctclip.training.batch_shape import BatchShape
 from ctclip.training.checkpoint_writer import take_snapshot, write_snapshot
 from ctclip.training.compilation import compile_towers, is_compile_wanted
 from ctclip.training.distributed import World, open_world
-from ctclip.training.fitted_shape import describe_shape, fitted_shape
 from ctclip.training.flops import measured_ceiling, training_flops
 from ctclip.training.hardware import cuda_mismatches, dali_packages, describe_machine, describe_memory
 from ctclip.training.loop import check_compiled, check_going_on, torch_settings
 from ctclip.training.resume import open_run
+from ctclip.training.shape_fitting import describe_shape, fitted_shape
 from ctclip.training.step import TrainingStep
 from ctclip.training.words import config_of_words
 from ctload.loading.loader import Loader

@@ -23,11 +23,11 @@ from ctclip.training.batch_shape import shape_batch
 from ctclip.training.checkpoint import Checkpoint
 from ctclip.training.compilation import is_compile_wanted
 from ctclip.training.distributed import World, open_world, wait_for_all
-from ctclip.training.fitted_shape import known_shape
 from ctclip.training.flops import measured_ceiling
 from ctclip.training.resume import check_resume, elastic_changes, environment_of, open_run
 from ctclip.training.runlog import machine_facts
 from ctclip.training.session import Session, TrainResult
+from ctclip.training.shape_fitting import known_shape
 from ctclip.training.stop_signal import StopSignal
 from ctclip.training.untrained import write_untrained
 from ctload.storage.durable import replace_file

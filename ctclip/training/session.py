@@ -17,7 +17,6 @@ from ctclip.training.checkpoint import Checkpoint, load_average, load_last_weigh
 from ctclip.training.checkpoint_writer import CheckpointWriter, take_snapshot
 from ctclip.training.compilation import compile_towers, is_compile_wanted
 from ctclip.training.distributed import World, gather_studies, is_any, wait_for_all
-from ctclip.training.fitted_shape import describe_shape, fitted_shape
 from ctclip.training.flops import training_flops
 from ctclip.training.loss_watch import LossWatch
 from ctclip.training.meter import Meter
@@ -26,6 +25,7 @@ from ctclip.training.profiling import StepProfiler
 from ctclip.training.quarantine_log import QuarantineLog
 from ctclip.training.resume import environment_of
 from ctclip.training.runlog import RunLog
+from ctclip.training.shape_fitting import describe_shape, fitted_shape
 from ctclip.training.step import TrainingStep
 from ctclip.training.stop_signal import StopSignal
 from ctload.loading.batch import Batch

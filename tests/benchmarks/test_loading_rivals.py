@@ -1,5 +1,6 @@
 """Providers of the loading benchmark deliver what they say, on a small synthetic store; CPU time and memory count."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def metadata_tracking():
+    """The benchmark turns MONAI's metadata off for its whole process; other tests need it."""
+    yield
+    if "monai" in sys.modules:
+        sys.modules["monai.data.meta_obj"].set_track_meta(True)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +44,14 @@ def test_a_provider_delivers_every_study_of_its_round(work, name):
         epoch = loading.providers(work)[name]()
     except ImportError as error:
         pytest.skip(f"needs a rival's package: {error}")
-    assert epoch() == (4 if name.startswith(("torchio", "monai Persistent")) else 8)
+    is_slow = name.startswith(("torchio", "monai Persistent", "ctload reference", "zarr-python"))
+    assert epoch() == (4 if is_slow else 8)
 
 
 def test_cpu_time_and_memory_are_those_of_the_process():
     cpu, before = usage.cpu_seconds(), usage.memory_mib()
     with usage.PeakMemory() as peak:
-        held = np.ones((64, 1 << 20), np.uint8)
+        held = np.ones((256, 1 << 20), np.uint8)
         while usage.cpu_seconds() - cpu < 0.2:
             held.sum()
-    assert peak.mib > before + 48
+    assert peak.mib > before + 192
