@@ -15,7 +15,7 @@ import ctclip.training.session
 from ctclip.embed import embed_split
 from ctclip.errors import CheckpointError, ConfigError, DivergedError
 from ctclip.models.inflated_resnet import InflatedResNet
-from ctclip.training import fitted_shape
+from ctclip.training import shape_fitting
 from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
 from ctclip.training.loss_watch import SkippedStepWarning
@@ -140,13 +140,13 @@ def test_auto_is_found_on_a_cpu_said_and_kept_on_resume(made, tmp_path, monkeypa
     folder, cohort = made
     config = learnable_config(folder, out=str(tmp_path / "run"), micro_batch="auto")
     kept = []
-    fit = fitted_shape.fit_micro_batch
+    fit = shape_fitting.fit_micro_batch
 
     def small_machine(model, candidates, **shapes):
         monkeypatch.setattr("ctclip.training.fitting.largest_within", lambda sizes, **_: kept.append(sizes) or 4)
         return fit(model, candidates, **shapes)
 
-    monkeypatch.setattr(fitted_shape, "fit_micro_batch", small_machine)
+    monkeypatch.setattr(shape_fitting, "fit_micro_batch", small_machine)
     train(config, cohort=cohort, stop_at=2)
     assert kept == [(8, 4, 2, 1)]
     assert "4 in a forward pass (gradient cache), batch norm over 4" in capsys.readouterr().out
