@@ -7,7 +7,6 @@ arms as cells of their own beside the same control. Everything is on phantoms.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import shutil
@@ -21,7 +20,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.method_scores import score_run, seed_interval, write_draws
-from benchmarks.rows import RESULTS, commit_hash
+from benchmarks.rows import RESULTS, append_table, commit_hash
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.phantom import TABLE_NAME, make_phantom_cohort, read_phantom
 from ctclip.config import PRESETS, TrainConfig
@@ -212,13 +211,8 @@ def compare_arms(results: list[list[dict[str, Any]]], metric: str, side: int, in
 
 
 def append(rows: list[dict[str, Any]], path: Path) -> None:
-    """Append the rows, with a header when the file is new; print them too."""
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
+    """Append the rows; print them too."""
+    append_table(path, COLUMNS, rows)
     for row in rows:
         print(row)
 

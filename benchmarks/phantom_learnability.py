@@ -12,9 +12,7 @@ phantom_learnability_resnet.csv.
 """
 
 import argparse
-import csv
 from datetime import date
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -22,7 +20,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tqdm import tqdm
 
-from benchmarks.rows import RESULTS, commit_hash
+from benchmarks.rows import RESULTS, append_table, commit_hash
 from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import Knobs
@@ -110,21 +108,11 @@ def score_finding(column: int, train: tuple[np.ndarray, ...], test: tuple[np.nda
     }
 
 
-def append(rows: list[dict[str, object]], path: Path) -> None:
-    """Append the rows, with a header when the file is new."""
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.phantom_learnability", description=__doc__).parse_args()
     train, test = make_phantoms(NUM_TRAIN, seed=0), make_phantoms(NUM_TEST, seed=1)
     rows = [score_finding(column, train, test) for column in tqdm(range(len(FINDINGS)), desc="findings")]
-    append(rows, RESULTS / "phantom_learnability.csv")
+    append_table(RESULTS / "phantom_learnability.csv", COLUMNS, rows)
     for row in sorted(rows, key=lambda row: str(row["auroc"])):
         print(f"{row['finding']:<32} AUROC {row['auroc']}  AP {row['ap']} against {row['prevalence']}")
 

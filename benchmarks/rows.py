@@ -4,7 +4,7 @@ import csv
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -80,17 +80,22 @@ def append_rows(name: str, rows: Sequence[Row]) -> Path:
     """Append to benchmarks/results/NAME.csv, with a header when the file is new; print them too."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
+    values = [{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in asdict(row).items()} for row in rows]
+    append_table(path, [field.name for field in fields(Row)], values)
+    for row in rows:
+        spread = f"{row.p50:.4g} [{row.p20:.4g}, {row.p80:.4g}] {row.unit}"
+        print(f"{row.work:<44} {row.provider:<28} {row.metric} {spread}")
+    return path
+
+
+def append_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Append rows to a table with columns of its own, with a header when the file is new."""
     is_new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if is_new:
             writer.writeheader()
-        for row in rows:
-            values = asdict(row)
-            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in values.items()})
-            spread = f"{row.p50:.4g} [{row.p20:.4g}, {row.p80:.4g}] {row.unit}"
-            print(f"{row.work:<44} {row.provider:<28} {row.metric} {spread}")
-    return path
+        writer.writerows(rows)
 
 
 def alternate(candidates: dict[str, Callable[[], float]], *, num_rounds: int) -> dict[str, list[float]]:

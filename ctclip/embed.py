@@ -27,6 +27,7 @@ from ctclip.models.text import TextEncoder, TextTokenizer
 from ctclip.reports.sections import clean_text
 from ctclip.training.checkpoint import Checkpoint, load_model, read_checkpoint
 from ctclip.training.distributed import choose_device
+from ctclip.training.precision import mixed_precision
 from ctload.loading.batch import Batch
 from ctload.loading.loader import Loader
 from ctload.sampling.sampler import SequentialSampler
@@ -114,7 +115,7 @@ def embed_studies(
         still_loader(studies, data, pipeline, place, batch_size or data.batch_size, labels=masks) as loader,
         tqdm(total=len(studies), desc="embed", unit="study", disable=is_quiet) as bar,
         torch.inference_mode(),
-        torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"),
+        mixed_precision(place, "auto"),
     ):
         for batch in loader:
             rows.append(_unit_features(model, batch, loaded.config, place))
@@ -164,7 +165,7 @@ def embed_texts(tower: TextEncoder, tokenizer: TextTokenizer, texts: Sequence[st
     rows = [np.zeros((0, tower.linear_layer.out_features), np.float32)]
     for first in range(0, len(cleaned), TEXT_BATCH):
         tokens = tokenizer(cleaned[first : first + TEXT_BATCH]).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.inference_mode(), mixed_precision(device, "auto"):
             features = tower(tokens.ids, tokens.mask)
         rows.append(functional.normalize(features.float(), dim=1).cpu().numpy())
     return np.concatenate(rows)

@@ -14,6 +14,7 @@ import torch
 
 from ctclip.data import to_volume
 from ctclip.embed import open_model, still_loader
+from ctclip.training.precision import mixed_precision
 from ctload.geometry import Box
 from ctload.loading.reading import box_at
 from ctload.storage.manifest import Studies
@@ -60,7 +61,7 @@ def token_maps(
     with (
         still_loader(studies, data, pipeline, place, batch_size or data.batch_size) as loader,
         torch.inference_mode(),
-        torch.autocast(place.type, dtype=torch.bfloat16, enabled=place.type == "cuda"),
+        mixed_precision(place, "auto"),
     ):
         for batch in loader:
             tokens_BEdhw = tower.token_map(to_volume(batch, place)).float()

@@ -27,6 +27,7 @@ from ctclip.models.merlin_checkpoint import CLASSIFIER, TEXT, MerlinWeights, che
 from ctclip.models.text import TextEncoder, TextTokenizer, write_text_folder
 from ctclip.scans.scan import Scan, scan_tensor
 from ctclip.training.distributed import choose_device
+from ctclip.training.precision import mixed_precision
 from ctload.errors import CtloadError
 from ctload.planning.crop import CenterCrop
 from ctload.planning.window import HuWindow
@@ -92,7 +93,7 @@ def embed_scan(model: ScanModel, scan: Scan) -> ScanFeatures:
     """
     device = model.tower.conv1.weight.device
     volume = scan_tensor(scan, windows=model.windows, crop=model.crop).to(device)
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.inference_mode(), mixed_precision(device, "auto"):
         pooled = model.tower.pooled(volume).float()
         image = functional.normalize(model.tower.project(pooled).float(), dim=1)
         logits = None if model.classifier is None else functional.linear(pooled.flatten(1), *model.classifier)

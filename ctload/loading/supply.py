@@ -18,7 +18,6 @@ from ctload.pipeline.spec import PipelineSpec, in_stored_units
 from ctload.planning.augment import Augment
 from ctload.planning.order import BatchOrder, plans_from
 from ctload.planning.plan import BatchPlan
-from ctload.process import forkguard
 from ctload.process.cores import thread_share
 from ctload.storage.read_probe import ReadProbe
 
@@ -49,7 +48,6 @@ class BatchSupply:
         num_threads: int | None,
         poison_slots: bool,
     ) -> None:
-        forkguard.check()  # the reader that is opened here would abort a forked child
         studies, max_batch = order.studies, order.bound.batch_size // order.world_size
         self._num_arrays = len(channels) + len(labels)
         self._scales = np.stack([studies.column("scale"), studies.column("offset")], axis=1)

@@ -18,6 +18,7 @@ import xxhash
 
 from ctload.errors import ChecksumError, CtloadError, MissingChunkError, StoreFormatError
 from ctload.geometry import Box, Triple
+from ctload.process import forkguard
 from ctload.storage import layout
 from ctload.storage.volume_file import shard_ending
 
@@ -32,7 +33,11 @@ def reader_context(num_threads: int | None) -> tensorstore.Context:
 
     Args:
         num_threads: Limit for decoding and for file access; None means all cores.
+
+    Raises:
+        ForkAfterOpenError: This process was forked after a store had been opened; tensorstore would abort it.
     """
+    forkguard.check()
     spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": 0}}
     if num_threads is not None:
         spec |= {name: {"limit": num_threads} for name in ("data_copy_concurrency", "file_io_concurrency")}

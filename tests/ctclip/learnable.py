@@ -3,15 +3,19 @@
 Nothing in it comes from a patient.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
+from safetensors.torch import load_file
 
 from ctclip.cohorts.cohort import Cohort, make_cohort
 from ctclip.config import DataConfig, ImageConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig
 from ctclip.phantom.organs import LIVER, SPLEEN
+from ctclip.training.checkpoint import read_checkpoint
 from ctload.packing.writer import StoreWriter
 from ctload.storage.preset import Preset
 from ctload.storage.store import Store, open_store
@@ -87,3 +91,13 @@ def _row(study: str, present: dict[str, bool], split: str) -> dict[str, object]:
     words = [BLOCKS[section][2 if is_present else 3] for section, is_present in present.items()]
     labels = {section: np.int8(is_present) for section, is_present in present.items()}
     return {"study": study, "patient": study, "path": study, "report": " ".join(words), "split": split, **labels}
+
+
+def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    """What the run's newest checkpoint holds."""
+    return load_file(read_checkpoint(config.out).path / "model.safetensors")
+
+
+def metrics(config: TrainConfig) -> list[dict]:
+    """The lines of the run's metrics.jsonl."""
+    return [json.loads(line) for line in (Path(config.out) / "metrics.jsonl").read_text().splitlines()]

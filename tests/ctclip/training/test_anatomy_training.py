@@ -1,13 +1,11 @@
 """Training on anatomies apart: fVLM, CA-GCL and OFF-CLIP per anatomy learn, resume, ignore ranks and are scored."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ctclip.anatomy_rows import AnatomyRows
 from ctclip.config import TrainConfig
@@ -19,10 +17,9 @@ from ctclip.models.text import TextTokenizer, write_text_folder
 from ctclip.objectives.parameters import AnatomyParameters, CagclParameters, FvlmParameters, OffclipParameters
 from ctclip.texts.anatomies import PHANTOM_ANATOMIES, finding_place
 from ctclip.texts.text_hash import hash_text
-from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.distributed import World
 from ctclip.training.loop import train
-from tests.ctclip.learnable import learnable_config, write_learnable
+from tests.ctclip.learnable import learnable_config, metrics, weights, write_learnable
 from tests.ctclip.ranks import next_group, run_ranks
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -45,14 +42,6 @@ def made(tmp_path_factory):
 def apart(folder: Path, out: Path, **changes) -> TrainConfig:
     config = learnable_config(folder, out=str(out), bn_group=4, **{"objective": ("fvlm",), **changes})
     return replace(config, data=replace(config.data, schedule="full"))
-
-
-def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    return load_file(read_checkpoint(config.out).path / "model.safetensors")
-
-
-def metrics(config: TrainConfig) -> list[dict]:
-    return [json.loads(line) for line in (Path(config.out) / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_batch_has_a_row_per_anatomy_valid_where_it_is_whole(made, tmp_path):

@@ -1,6 +1,5 @@
 """Training with MoCoCLIP: queue and copies resume to the bit, ranks do not matter, and refusals name the way out."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from ctclip.errors import CheckpointError, ConfigError
 from ctclip.objectives.parameters import MococlipParameters, MomentumParameters
 from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
-from tests.ctclip.learnable import learnable_config, write_learnable
+from tests.ctclip.learnable import learnable_config, metrics, write_learnable
 from tests.ctclip.ranks import next_group, one_thread, run_ranks
 
 Mode = Literal["itc", "moco", "moco+itc", "cross_modal"]
@@ -38,10 +37,6 @@ def mococlip(folder: Path, out: Path, *, mode: Mode = "moco+itc", image=IMAGE, *
 
 def saved(config: TrainConfig, name: str) -> dict[str, torch.Tensor]:
     return load_file(read_checkpoint(config.out).path / f"{name}.safetensors")
-
-
-def metrics(config: TrainConfig) -> list[dict]:
-    return [json.loads(line) for line in (Path(config.out) / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """Training with an objective other than CLIP: it learns, resumes bit for bit, does not depend on ranks, and refuses."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ctclip.config import TrainConfig
 from ctclip.data import open_training_data
@@ -14,9 +12,8 @@ from ctclip.embed import embed_split
 from ctclip.errors import ConfigError
 from ctclip.objectives.parameters import OffclipParameters
 from ctclip.study_rows import StudyRows
-from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
-from tests.ctclip.learnable import SECTIONS, learnable_config, write_learnable
+from tests.ctclip.learnable import SECTIONS, learnable_config, metrics, weights, write_learnable
 from tests.ctclip.ranks import next_group, run_ranks
 
 ONE_SENTENCE = OffclipParameters(text_mode="one_sentence")
@@ -31,14 +28,6 @@ def made(tmp_path_factory):
 
 def offclip(folder: Path, **changes) -> TrainConfig:
     return learnable_config(folder, **{"objective": ("offclip",), "bn_group": 4, **changes})
-
-
-def weights(config: TrainConfig) -> dict[str, torch.Tensor]:
-    return load_file(read_checkpoint(config.out).path / "model.safetensors")
-
-
-def metrics(config: TrainConfig) -> list[dict]:
-    return [json.loads(line) for line in (Path(config.out) / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_run_learns_its_scalars_logs_its_terms_and_is_embedded_without_them(made, tmp_path):
