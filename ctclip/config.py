@@ -124,6 +124,9 @@ class DataConfig:
     the same in plain NumPy, slow."""
     prefetch: int = 2
     """Batches decoded ahead."""
+    cache_gib: float = 0.0
+    """GiB of memory of each rank for decoded volumes, which are then decoded once; they are int16, and the least
+    recently used go first."""
     anatomies: Literal["phantom", "ct-rate"] = "phantom"
     """Only for objectives that look at anatomies apart: which they are (ctclip/texts/anatomies.py)."""
     anatomy_label: str = "organs"

@@ -109,7 +109,8 @@ def open_training_data(config: TrainConfig, cohort: Cohort | None = None) -> Tra
     """
     data = config.data
     whole = config_cohort(config) if cohort is None else cohort
-    store = open_store(check_store(config.store), num_threads=threads_per_rank())
+    cache_bytes = round(data.cache_gib * 2**30)
+    store = open_store(check_store(config.store), num_threads=threads_per_rank(), cache_bytes=cache_bytes)
     split = whole.split("train")
     studies = join_cohort(store, split, unpacked=data.unpacked)
     asked = () if data.schedule == "full" else data.sections

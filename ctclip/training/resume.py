@@ -16,8 +16,8 @@ from ctclip.training.distributed import World
 # Fields that change no bit of a result, or whose effect is in the environment or in the loader's own state.
 FREE = frozenset(
     {"cohort", "store", "out", "init", "checkpoint_every", "keep_checkpoints", "log_every", "allow_inexact_resume",
-     "device", "compile", "threads", "data.pipeline", "data.prefetch", "data.unpacked", "data.on_corrupt",
-     "micro_batch", "bn_group", "profile_steps", "on_nonfinite"}
+     "device", "compile", "threads", "data.pipeline", "data.prefetch", "data.cache_gib", "data.unpacked",
+     "data.on_corrupt", "micro_batch", "bn_group", "profile_steps", "on_nonfinite"}
 )  # fmt: skip
 # What may change freely: the run stays the same but for the order of sums, hence for the last bits.
 ELASTIC = ("world_size", "micro_batch")

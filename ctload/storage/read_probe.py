@@ -49,7 +49,7 @@ class ReadProbe:
         self._bytes = bytearray()
         self._voxels = np.empty(0, np.int16)
 
-    def measure(self, stored: StoredArray, box: Box, out: np.ndarray) -> ReadCost:
+    def measure(self, stored: StoredArray, box: Box, out: np.ndarray, *, is_cached: bool = False) -> ReadCost:
         """Read a box by steps. First its bytes, as the disk or the system's cache gives them: file_s. Then all of the
         read, with the bytes in the cache by now; less the bytes once more, that is decoding and copying. Copying is
         what moving as many voxels within memory takes.
@@ -58,6 +58,8 @@ class ReadProbe:
             stored: The array.
             box: Voxels (z, y, x).
             out: (D, H, W) of the box's shape, as for start_box; it is written.
+            is_cached: The array is read through a cache of decoded chunks. Then the read is timed through it first,
+                and what it took beyond copying is divided as a read without a cache is.
 
         Raises:
             CtloadError: What reading the box would raise.
@@ -65,15 +67,23 @@ class ReadProbe:
         """
         began = time.perf_counter()
         check_shard(stored)
+        cached_s = self._read(stored, box, out) if is_cached else 0.0
         handle = open_shard(stored.shard.parents[len(Path(layout.SHARD).parts) - 1], self._context)
         file_s = self._read_bytes(stored, handle, box)
         again_s = self._read_bytes(stored, handle, box)
-        started = time.perf_counter()
-        start_box(replace(stored, handle=handle), box, out, self._context).result()
-        read_s = time.perf_counter() - started
+        read_s = self._read(replace(stored, handle=handle), box, out)
         copy_s = self._copy(out)
         decode_s = max(read_s - again_s - copy_s, 0.0)
+        if is_cached:
+            share = min(max(cached_s - copy_s, 0.0) / max(file_s + decode_s, 1e-9), 1.0)
+            file_s, decode_s = share * file_s, share * decode_s
         return ReadCost(file_s, decode_s, copy_s, time.perf_counter() - began)
+
+    def _read(self, stored: StoredArray, box: Box, out: np.ndarray) -> float:
+        """Seconds of reading the box."""
+        started = time.perf_counter()
+        start_box(stored, box, out, self._context).result()
+        return time.perf_counter() - started
 
     def _read_bytes(self, stored: StoredArray, handle: tensorstore.TensorStore, box: Box) -> float:
         """Seconds of reading the index and the bytes that hold the box into memory that is in use already."""

@@ -28,17 +28,19 @@ _DTYPES = ("int16", "uint8", "uint16")
 _REMEDY = "remove the study's folder and pack its source again, or restore the folder from a copy"
 
 
-def reader_context(num_threads: int | None) -> tensorstore.Context:
-    """Threads and caches of a store's reads: no cache of our own, the page cache of the system is shared by ranks.
+def reader_context(num_threads: int | None, cache_bytes: int = 0) -> tensorstore.Context:
+    """Threads and caches of a store's reads. Without a cache of our own the system's page cache serves all ranks.
 
     Args:
         num_threads: Limit for decoding and for file access; None means all cores.
+        cache_bytes: Memory of this process for decoded chunks. Each use asks the file system whether the file is still
+            the one that was read, so that a shard written anew is decoded anew.
 
     Raises:
         ForkAfterOpenError: This process was forked after a store had been opened; tensorstore would abort it.
     """
     forkguard.check()
-    spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": 0}}
+    spec: dict[str, Any] = {"cache_pool": {"total_bytes_limit": cache_bytes}}
     if num_threads is not None:
         spec |= {name: {"limit": num_threads} for name in ("data_copy_concurrency", "file_io_concurrency")}
     return tensorstore.Context(spec)

@@ -24,7 +24,7 @@ _LOCATION = ("study", "path", "depth", "height", "width", "channels", "labels", 
 _MAX_OPEN = 2048  # arrays kept open, about 7 KB each; opening one takes 0.4 ms
 
 
-def open_store(path: str | Path, *, num_threads: int | None = None) -> "Store":
+def open_store(path: str | Path, *, num_threads: int | None = None, cache_bytes: int = 0) -> "Store":
     """Open a store for reading. The header and the manifest are held against their digests here, everything else
     when it is read.
 
@@ -32,8 +32,12 @@ def open_store(path: str | Path, *, num_threads: int | None = None) -> "Store":
         path: Its folder.
         num_threads: Limit for decoding and for file access; None is one for each core that this process may use,
             divided by LOCAL_WORLD_SIZE where a launcher set it.
+        cache_bytes: Memory for decoded chunks, the least recently used go first; each process has its own, worker
+            processes and ranks too. Chunks are int16. Worth it where studies are read often and fit; 0 is none, and
+            then the system's page cache holds them compressed.
 
     Raises:
+        CtloadError: num_threads below 1, or cache_bytes below 0.
         StoreFormatError: No store, one of a newer format version, or one whose first pack did not end.
         ChecksumError: The header or the manifest is not what was written.
         ForkAfterOpenError: This process was forked after a store had been opened.
@@ -46,9 +50,11 @@ def open_store(path: str | Path, *, num_threads: int | None = None) -> "Store":
     root = Path(path)
     if num_threads is not None and num_threads < 1:
         raise CtloadError(f"num_threads must be at least 1, or None for all cores, got {num_threads}", path=root)
+    if cache_bytes < 0:
+        raise CtloadError(f"cache_bytes is bytes of memory, or 0 for no cache, got {cache_bytes}", path=root)
     forkguard.enter(root)
     header = read_header(root)
-    return Store(root, header, read_manifest(root, header), num_threads)
+    return Store(root, header, read_manifest(root, header), num_threads, cache_bytes)
 
 
 class Store:
@@ -61,13 +67,16 @@ class Store:
         studies: All its rows; `start_read` counts rows of this one, whatever selection was made of it.
     """
 
-    def __init__(self, path: Path, header: StoreHeader, table: pa.Table, num_threads: int | None) -> None:
+    def __init__(
+        self, path: Path, header: StoreHeader, table: pa.Table, num_threads: int | None, cache_bytes: int = 0
+    ) -> None:
         self.path = path
         self.uuid = header.uuid
         self.preset: dict[str, Any] = header.preset
         self.studies = Studies(table.combine_chunks(), self)
         self._num_threads = num_threads
-        self._context = reader_context(num_threads or thread_share())
+        self._cache_bytes = cache_bytes
+        self._context = reader_context(num_threads or thread_share(), cache_bytes)
         self._open = lru_cache(_MAX_OPEN)(self._open_array)
 
     def __len__(self) -> int:
@@ -77,7 +86,7 @@ class Store:
         return f"Store({str(self.path)!r}, {len(self)} studies, preset {self.preset['name']})"
 
     def __reduce__(self):
-        return (_reopen, (self.path, self._num_threads))
+        return (_reopen, (self.path, self._num_threads, self._cache_bytes))
 
     def where(self, **equals: Any) -> Studies:
         """The studies with these column values; see `Studies.where`."""
@@ -135,7 +144,7 @@ class Store:
 
     def probe_read(self, probe: ReadProbe, row: int, box: Box, out: np.ndarray, *, array: str = "0") -> ReadCost:
         """What a read is made of, measured by steps; arguments and errors as of `start_read`, and OSError."""
-        return probe.measure(self._open(row, array), box, out)
+        return probe.measure(self._open(row, array), box, out, is_cached=self._cache_bytes > 0)
 
     def _start(self, stored: StoredArray, box: Box, out: np.ndarray) -> PendingRead:
         forkguard.check(self.path, stored.study)
@@ -170,5 +179,5 @@ class Store:
         )
 
 
-def _reopen(path: Path, num_threads: int | None) -> Store:
-    return open_store(path, num_threads=num_threads)
+def _reopen(path: Path, num_threads: int | None, cache_bytes: int) -> Store:
+    return open_store(path, num_threads=num_threads, cache_bytes=cache_bytes)

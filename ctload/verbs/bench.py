@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--pipeline", choices=PIPELINES, default="auto", help="default auto")
     add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--threads", type=int, metavar="N", help="of the store and of the pipeline (default one per core)")
+    add("--cache-gib", type=float, default=0.0, metavar="N", help="memory for decoded chunks in GiB (default 0)")
     add("--prefetch", type=int, default=2, help="batches read ahead (default 2)")
     add("--flip", action="store_true", help="random flips along each axis")
 

@@ -41,7 +41,8 @@ def choice_of(options: argparse.Namespace) -> Choice:
     Raises:
         CtloadError: Words that do not go together, or a column or study that is not there.
     """
-    store = open_store(options.store, num_threads=getattr(options, "threads", None))
+    cache_bytes = round(getattr(options, "cache_gib", 0.0) * 2**30)
+    store = open_store(options.store, num_threads=getattr(options, "threads", None), cache_bytes=cache_bytes)
     studies = store.studies
     for text in options.where:
         name, found, value = text.partition("=")

@@ -67,7 +67,7 @@ def test_plan_holds_quotas_and_reads_no_voxel(store, capsys, monkeypatch):
 @pytest.mark.parametrize("pipeline", ["numba", "reference"])
 def test_bench_says_how_fast_and_where_the_time_went(store, capsys, pipeline):
     words = ["--crop", "8x16x16", "--batch-size", "2", "--batches", "5", "--pipeline", pipeline, "--flip"]
-    assert main(["bench", str(store.path), *words, "--threads", "1"]) == 0
+    assert main(["bench", str(store.path), *words, "--threads", "1", "--cache-gib", "0.1"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert re.match(r"[\d.]+ studies/s: 10 in [\d.]+ s, [\d.]+ ms of CPU each", told[0])
     names = [line.split()[0] for line in told[1:-1]]
