@@ -56,11 +56,12 @@ def sweep(grid: str, volumes: list[np.ndarray], shapes: tuple[Triple, ...], fold
     Args:
         grid: Name of the volumes' grid, for the rows.
         volumes: (D, H, W) int16 each, no axis below EDGE.
-        shapes: Of chunks, (D, H, W).
+        shapes: Of chunks, (D, H, W); the default of the first volume joins them.
         folder: Where arrays are written.
         num_rounds: Rounds that count.
     """
     own = chunking.chunk_shape(_shape(volumes[0]))
+    shapes = (own, *(shape for shape in shapes if shape != own))
     config = f"volumes={len(volumes)} of {'x'.join(map(str, volumes[0].shape))}, threads=1, lz4 + crc32c"
     for work, crop in WORKS.items():
         timed = {}
@@ -71,7 +72,7 @@ def sweep(grid: str, volumes: list[np.ndarray], shapes: tuple[Triple, ...], fold
             timed[chunk] = functools.partial(_read_ms, paths, boxes)
         times = alternate({_name(chunk, own): once for chunk, once in timed.items()}, num_rounds=num_rounds)
         _append(f"{grid}, {work}", times, _name(own, own), config)
-    if own == chunking.BLOCK:
+    if max(volumes[0].shape[1:]) > chunking.SMALL_PLANE:
         paths = [folder / f"{'x'.join(map(str, own))}-{at}" for at in range(len(volumes))]
         _append(f"{grid}, shard against parts", _shard_times(volumes, paths, num_rounds), "parts, tensorstore", config)
 

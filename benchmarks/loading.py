@@ -2,7 +2,8 @@
 
 Two works on the same real CT: whole volumes on the Merlin grid, and random 40x96x96 crops
 of native volumes; both with random flips along three axes and one HU window. Everybody starts from data prepared once
-and from warm caches: ours from a packed store with checksums, others from what suits them best (see rivals_*.py).
+and from warm caches: ours from a packed store with checksums, and once more with a cache of decoded chunks in memory,
+as MONAI's CacheDataset has one; others from what suits them best (see rivals_*.py).
 What can run with worker processes runs with none and with two. Raw .nii.gz, read anew each epoch, is a row of its own
 with the epoch from which packing pays. A round is several passes in one iterator, so that nobody's start counts much;
 it begins with nothing read ahead and ends with the last batch, for all. Rates, CPU time and ratios are of the same
@@ -34,6 +35,8 @@ from ctload.storage.manifest import Studies
 COPIES = 4  # each real study is packed this often, so that a round is long enough to time
 CROP = (40, 96, 96)
 OURS = "ctload numba"  # what pipeline="auto" is on the CPU
+CACHED = f"{OURS}, cache in RAM"  # of decoded chunks, as int16
+CACHE_BYTES = 8 << 30  # more than all studies need
 RAW = "raw .nii.gz each epoch"
 WINDOW = ctload.HuWindow(rivals.LOW, rivals.HIGH)
 WORKS = {
@@ -75,10 +78,10 @@ def run_work(work: Work, num_rounds: int) -> list[str]:
     rows = [row_of(work.name, name, config, "rate", "studies/s", values) for name, values in rates.items()]
     for name, one in timed.items():
         rows.append(row_of(work.name, name, config, "cpu", "ms/study", one.cpu_ms[1:]))
-    for name, values in rates.items():
-        if name != OURS:
-            ratios = paired_ratios(rates[OURS], values)
-            rows.append(row_of(work.name, f"{OURS} / {name}", config, "ratio", "x", ratios))
+    for ours, (name, values) in itertools.product((OURS, CACHED), rates.items()):
+        if name != ours:
+            ratios = paired_ratios(rates[ours], values)
+            rows.append(row_of(work.name, f"{ours} / {name}", config, "ratio", "x", ratios))
     append_rows("loading", [*rows, *_break_even(work, rates, config)])
     return list(rates)
 
@@ -107,6 +110,7 @@ def providers(work: Work) -> dict[str, Callable[[], Epoch]]:
     made: dict[str, Callable[[], Epoch]] = {
         f"ctload {pipeline}": functools.partial(_ours, work, pipeline) for pipeline in ("numba", "dali", "reference")
     }
+    made[CACHED] = functools.partial(_ours, work, "numba", cache_bytes=CACHE_BYTES)
     made["tensorstore + torch, no DALI"] = functools.partial(rivals.tensorstore_torch, work)
     for workers in (0, 2):
         at = f"workers={workers}"
@@ -121,9 +125,9 @@ def providers(work: Work) -> dict[str, Callable[[], Epoch]]:
     return made
 
 
-def _ours(work: Work, pipeline: str) -> Epoch:
+def _ours(work: Work, pipeline: str, cache_bytes: int = 0) -> Epoch:
     """An epoch of the loader is a round: every study work.repeats times. It ends with it and reads nothing beyond."""
-    store = ctload.open_store(work.store)
+    store = ctload.open_store(work.store, cache_bytes=cache_bytes)
     rows = np.tile(np.arange(len(store)), work.repeats if pipeline != "reference" else 1)
     loader = ctload.Loader(
         Studies(store.studies.table.take(pa.array(rows)), store),

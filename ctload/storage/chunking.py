@@ -46,11 +46,18 @@ def profile_named(name: str) -> CodecProfile:
 
 
 def chunk_shape(shape: Triple) -> Triple:
-    """Shape of an inner chunk: (16, H, W) when H and W are at most 256, else (32, 64, 64); never above `shape`."""
-    depth, height, width = shape
-    if max(height, width) <= SMALL_PLANE:
-        return (min(SLAB_DEPTH, depth), height, width)
-    return (min(BLOCK[0], depth), min(BLOCK[1], height), min(BLOCK[2], width))
+    """Shape of an inner chunk: at most (16, H, W) when H and W are at most 256, else at most (32, 64, 64).
+
+    Each axis is cut into as few chunks as that allows, of equal size, since the last one is stored and decoded whole.
+
+    Example:
+        >>> chunk_shape((41, 512, 512)), chunk_shape((160, 224, 224))
+        ((21, 64, 64), (16, 224, 224))
+    """
+    _, height, width = shape
+    largest = (SLAB_DEPTH, height, width) if max(height, width) <= SMALL_PLANE else BLOCK
+    depth, height, width = (-(-size // -(-size // limit)) for size, limit in zip(shape, largest, strict=True))
+    return (depth, height, width)
 
 
 def shard_shape(shape: Triple) -> Triple:

@@ -200,7 +200,8 @@ def check_shard(stored: StoredArray) -> None:
 
     Raises:
         MissingChunkError: The shard is gone.
-        ChecksumError: It was truncated or exchanged, or its end was damaged.
+        ChecksumError: It was truncated or exchanged, or its end was damaged. The end lists the compressed sizes of
+            all chunks: a foreign shard in which they are all the same shows in `ctload verify` only.
     """
     try:
         size, tail = shard_ending(stored.shard)

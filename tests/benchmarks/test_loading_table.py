@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from benchmarks import loading_table
-from benchmarks.loading import OURS, WORKS
+from benchmarks.loading import CACHED, OURS, WORKS
 from benchmarks.rows import Row
 
 NAMES = [name for name, _, _ in WORKS.values()]
@@ -20,9 +20,10 @@ def _rows(work: str, commit: str, rates: dict[str, float]) -> list[Row]:
             work, provider, "batch=4", "rate", "studies/s", rate / 2, rate, 2 * rate, 5, "m", commit, "2026-01-01"
         )
         made += [row, replace(row, metric="cpu", unit="ms/study", p50=7.0)]
-        if provider != OURS:
-            ratio = rates[OURS] / rate
-            made.append(replace(row, provider=f"{OURS} / {provider}", metric="ratio", unit="x", p50=ratio))
+        for ours in (OURS, CACHED):
+            if ours in rates and provider != ours:
+                ratio = rates[ours] / rate
+                made.append(replace(row, provider=f"{ours} / {provider}", metric="ratio", unit="x", p50=ratio))
     return made
 
 
@@ -31,7 +32,9 @@ def results(tmp_path):
     rows = []
     for work in NAMES:
         rows += _rows(work, "old", {OURS: 900.0, "gone": 1.0})
-        rows += _rows(work, "new", {OURS: 80.0, "monai workers=0": 20.0, "monai workers=2": 40.0, "a < b": 10.0})
+        rows += _rows(
+            work, "new", {OURS: 80.0, CACHED: 160.0, "monai workers=0": 20.0, "monai workers=2": 40.0, "a < b": 10.0}
+        )
     with (tmp_path / "loading.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
@@ -49,7 +52,8 @@ def test_tables_and_plot_take_the_newest_run_and_each_rival_at_its_fastest(resul
     assert text.startswith("before\n")
     assert text.endswith(f"{end}\nafter\n")
     assert not any(old in text for old in ("old table", "gone", "workers=0"))
-    assert text.count("| monai workers=2 | 40 [20, 80] | 7 | 2x [20, 80] |") == len(NAMES)
+    assert text.count("| monai workers=2 | 40 [20, 80] | 7 | 2x [20, 80] | 4x [20, 80] |") == len(NAMES)
+    assert text.count(f"| **{CACHED}** | 160 [80, 320] | 7 | 0.5x [80, 320] |  |") == len(NAMES)
     assert "peak MiB" not in text  # no row has it
     plot = ElementTree.fromstring((results / "loading.svg").read_text())
     words = [element.text for element in plot.iter() if element.tag.endswith("text")]

@@ -45,7 +45,7 @@ def test_chunks_are_swept_for_whole_volumes_crops_and_parts_of_a_shard(tmp_path,
     found = _read(results / "chunks.csv")
     works = {f"small, {work}" for work in [*chunks.WORKS, "shard against parts"]}
     assert {row["work"] for row in found} == works
-    assert sum(row["metric"] == "time" for row in found) == 2 + 2 + 2 + 4
+    assert sum(row["metric"] == "time" for row in found) == 3 + 3 + 3 + 4
     assert all(float(row["p50"]) > 0 for row in found)
 
 

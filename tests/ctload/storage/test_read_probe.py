@@ -11,7 +11,7 @@ from ctload.storage.read_probe import ReadCost, ReadProbe
 from ctload.storage.shard_index import ranges_of, read_index
 from ctload.testing import synthetic_store
 
-SHAPE = (70, 130, 300)  # chunks of 32x64x64 voxels, those at the end cut off
+SHAPE = (70, 130, 300)  # chunks of 24x44x60 voxels, those at the end cut off
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_ranges_of_a_box_are_the_bytes_that_its_voxels_need(store, tmp_path,
     with shard.open("rb") as file:
         index = read_index(file, (3, 3, 5))
     kept = np.zeros(len(content), bool)
-    for offset, size in ranges_of(index, (32, 64, 64), box):
+    for offset, size in ranges_of(index, (24, 44, 60), box):
         kept[offset : offset + size] = True
     kept[-(16 * 45 + 4) :] = True  # the index
     assert kept.sum() < len(content) or box.shape == SHAPE
@@ -62,8 +62,8 @@ def test_a_probe_reads_the_box_and_its_parts_are_positive(store):
 def test_a_box_outside_the_volume_needs_no_bytes(store):
     with _shard(store).open("rb") as file:
         index = read_index(file, (3, 3, 5))
-    assert ranges_of(index, (32, 64, 64), ctload.Box((-40, 0, 0), (-10, 20, 20))) == []
-    assert ranges_of(index, (32, 64, 64), ctload.Box((0, 0, 400), (10, 20, 420))) == []
+    assert ranges_of(index, (24, 44, 60), ctload.Box((-40, 0, 0), (-10, 20, 20))) == []
+    assert ranges_of(index, (24, 44, 60), ctload.Box((0, 0, 400), (10, 20, 420))) == []
 
 
 def test_a_probe_of_damage_raises_what_the_read_raises(tmp_path):

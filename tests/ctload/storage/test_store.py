@@ -166,10 +166,10 @@ def test_codecs_on_disk_are_the_ones_of_the_profile(tmp_path, profile, compresso
     folder = store.path / layout.study_folder("a")
     for name, itemsize in (("0", 2), ("labels/liver/0", 1)):
         described = json.loads((folder / name / "zarr.json").read_text())
-        assert described["chunk_grid"]["configuration"]["chunk_shape"] == [32, 24, 28]
+        assert described["chunk_grid"]["configuration"]["chunk_shape"] == [20, 24, 28]
         (sharding,) = described["codecs"]
         assert sharding["name"] == "sharding_indexed"
-        assert sharding["configuration"]["chunk_shape"] == [16, 24, 28]
+        assert sharding["configuration"]["chunk_shape"] == [10, 24, 28]
         assert sharding["configuration"]["index_location"] == "end"
         blosc = {"cname": compressor, "clevel": level, "shuffle": "shuffle", "typesize": itemsize, "blocksize": 0}
         little = {"name": "bytes", "configuration": {"endian": "little"}}
