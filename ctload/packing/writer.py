@@ -144,11 +144,14 @@ class StoreWriter:
         content = encode_manifest(manifest_of(entries))
         digest = xxhash.xxh3_128_hexdigest(content)
         compact_journal(self.path / layout.JOURNAL, entries)
-        # Until the last line both manifests are right, so a kill in between leaves a store that opens.
-        write_header(self.path, replace(self.header, manifest_digests=(*self.header.manifest_digests[:1], digest)))
-        durable.replace_file(self.path / layout.MANIFEST, content)
-        self.header = replace(self.header, manifest_digests=(digest,), num_studies=len(entries))
-        write_header(self.path, self.header)
+        manifest = self.path / layout.MANIFEST
+        is_there = self.header.manifest_digests == (digest,) and manifest.exists() and manifest.read_bytes() == content
+        if not is_there:
+            # Until the last line both manifests are right, so a kill in between leaves a store that opens.
+            write_header(self.path, replace(self.header, manifest_digests=(*self.header.manifest_digests[:1], digest)))
+            durable.replace_file(manifest, content)
+            self.header = replace(self.header, manifest_digests=(digest,), num_studies=len(entries))
+            write_header(self.path, self.header)
         shutil.rmtree(self.path / layout.TMP, ignore_errors=True)
         self._journal = Journal(self.path / layout.JOURNAL)
 

@@ -9,6 +9,7 @@ from ctload.errors import CtloadError, PresetMismatchError, StoreBusyError
 from ctload.packing import worker as pack_worker
 from ctload.packing.packer import pack
 from ctload.packing.writer import StoreWriter
+from ctload.storage import layout
 from ctload.storage.preset import Preset
 from ctload.storage.store import open_store
 from ctload.storage.verification import verify
@@ -46,6 +47,18 @@ def test_what_is_unchanged_is_reused_and_what_changed_is_packed_again(tmp_path, 
         digests = (table.table["digest"][table.row_of(study)] for table in (old, store.studies))
         assert len(set(digests)) == 1
     assert verify(tmp_path / "store").is_sound
+
+
+def test_a_pack_that_changes_nothing_writes_neither_header_nor_manifest(tmp_path, sources):
+    store = tmp_path / "store"
+    pack([sources], store, preset="native")
+    files = [store / layout.HEADER, store / layout.MANIFEST]
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+    assert pack([sources], store, preset="native").reused == ("one", "three", "two")
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
+    files[1].write_bytes(b"damaged")
+    pack([sources], store, preset="native")
+    assert verify(store).is_sound
 
 
 def test_a_study_that_was_damaged_or_deleted_in_the_store_is_packed_again(tmp_path, sources):
