@@ -59,8 +59,8 @@ def newest_lines(rows: list[dict[str, str]], work: str) -> list[Line]:
         if metric != "rate":
             continue
         cpu, memory = (found.get((provider, other)) for other in MEASURED[1:])
-        ratios = (found.get((f"{ours} / {provider}", "ratio")) for ours in (OURS, CACHED))
-        line = Line(provider, rate, cpu, memory, *ratios)  # pyright: ignore
+        plain, cached = (found.get((f"{ours} / {provider}", "ratio")) for ours in (OURS, CACHED))
+        line = Line(provider, rate, cpu, memory, plain, cached)  # pyright: ignore
         rival = re.sub(r" workers=\d+$", "", provider)
         if rival not in best or best[rival].rate[1] < rate[1]:
             best[rival] = line

@@ -20,7 +20,7 @@ from benchmarks.rivals_loading import BATCH, HIGH, LOW, windowed
 from ctload.geometry import Triple
 
 ANGLE_DEG, SCALE = 10.0, 1.1
-AUGMENT = ctload.Augment(flip=(0.5, 0.5, 0.5), rotate_deg=(ANGLE_DEG,) * 3, scale=(1 / SCALE, SCALE))
+AUGMENT = ctload.Augment(flip=(0.5, 0.5, 0.5), rotate_deg=(ANGLE_DEG, ANGLE_DEG, ANGLE_DEG), scale=(1 / SCALE, SCALE))
 
 
 def monai_on_device(

@@ -23,8 +23,10 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(
             f"steps={config.steps} must be at least 1, or 0 with init: a run of given weights that are not trained"
         )
-    at_least_zero = {"bn_group": config.bn_group, "profile_steps": config.profile_steps, "threads": config.threads}
-    at_least_zero["data.cache_gib"] = data.cache_gib
+    at_least_zero = {
+        "bn_group": config.bn_group, "profile_steps": config.profile_steps, "threads": config.threads,
+        "data.cache_gib": data.cache_gib,
+    }  # fmt: skip
     for name, value in at_least_zero.items():
         if value < 0:
             raise ConfigError(f"{name}={value} must not be negative; 0 is its default")

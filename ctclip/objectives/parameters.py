@@ -75,6 +75,11 @@ class MomentumParameters:
     """Empty slots of a new queue: left out of the sum, or random unit vectors, as in MoCo. [inferred]"""
     dim: int = 128
     """Width of the projections that are compared. [MoCo's]"""
+    norm: Literal["own", "follow"] = "own"
+    """Batch-norm statistics of the momentum copy, which evaluates: running ones of its own activations; or those of
+    the trained encoder, followed as the weights are. The latter begin at 0 and 1 and lag behind: with momentum 0.99
+    all keys were alike (cosine 0.999) and the term stayed at chance. MoCo shuffles the batch among GPUs in place of
+    this. [inferred]"""
     share_projection: bool = False
     """Compare the joint embeddings themselves in place of a projection of their own. MoCo v2 has its own head.
     [inferred]"""

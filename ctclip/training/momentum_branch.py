@@ -6,6 +6,7 @@ own in a checkpoint. Every rank holds the same queues.
 Axes: B studies, M momentum dimension.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from ctclip.objectives.facts import Facts, Momentum
 from ctclip.objectives.parameters import MococlipParameters
 from ctclip.training.distributed import World, gather_rows
 from ctclip.training.feature_queue import FeatureQueue, queue_length
+from ctclip.training.key_statistics import KeyStatistics
 from ctclip.training.momentum import momentum_copy, update_momentum
 from ctclip.training.precision import Precision, mixed_precision
 
@@ -60,6 +62,9 @@ class MomentumBranch(nn.Module):
         self._precision: Precision = precision
         self._momentum = choice.image.momentum
         self.image = momentum_copy(model.encode_image)
+        self._has_own_norms = choice.image.norm == "own"
+        self._statistics = KeyStatistics(self.image) if self._has_own_norms else None
+        self._may_be_new = True
         head = model.objective.query_head if model.objective is not None else None
         self.head = None if head is None else momentum_copy(head)
         is_both = choice.mode == "cross_modal"
@@ -74,7 +79,7 @@ class MomentumBranch(nn.Module):
 
     def follow(self, model: DualEncoder) -> None:
         """Move the copies towards the trained encoders; once per optimizer step, before its keys."""
-        update_momentum(self.image, model.encode_image, momentum=self._momentum)
+        update_momentum(self.image, model.encode_image, momentum=self._momentum, has_own_norms=self._has_own_norms)
         if self.head is not None:
             assert model.objective is not None
             assert model.objective.query_head is not None
@@ -83,7 +88,7 @@ class MomentumBranch(nn.Module):
             update_momentum(self.text, model.encode_text, momentum=self._momentum)
 
     @torch.no_grad()
-    def keys(self, volume_BCDHW: Tensor, tokens: Tokens, *, size: int, world: World) -> Keys:
+    def keys(self, volume_BCDHW: Tensor, tokens: Tokens, *, size: int, world: World, group: int | None = None) -> Keys:
         """Keys of the global batch from this rank's part of it.
 
         Args:
@@ -91,14 +96,23 @@ class MomentumBranch(nn.Module):
             tokens: Of their texts.
             size: Studies of one forward pass.
             world: Whose keys are gathered.
+            group: Studies that share batch statistics while the copy's first ones are measured; `size` if not given.
         """
         parts, texts = [], []
         with mixed_precision(world.device, self._precision):
+            if self._statistics is not None:
+                if self._may_be_new and self._statistics.is_new:
+                    pieces = volume_BCDHW.split(group or size)
+                    self._statistics.measure([partial(self._image_keys, piece) for piece in pieces], world)
+                self._may_be_new = False
+                self._statistics.begin()
             for first in range(0, len(volume_BCDHW), size):
                 rows = slice(first, first + size)
                 parts.append(self._image_keys(volume_BCDHW[rows]))
                 if self.text is not None:
                     texts.append(self.text(tokens.ids[rows], tokens.mask[rows]))
+        if self._statistics is not None:
+            self._statistics.finish(world)
         text = gather_rows(torch.cat(texts).float(), world) if texts else None
         return Keys(gather_rows(torch.cat(parts).float(), world), text)
 

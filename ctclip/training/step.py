@@ -166,7 +166,13 @@ class TrainingStep:
         if batch.key_volume is None:
             raise ConfigError("objective 'mococlip' needs a second view of each study in TrainBatch.key_volume")
         self.momentum.follow(self.model)
-        return self.momentum.keys(batch.key_volume, batch.tokens, size=self._shape.micro_batch, world=self._world)
+        return self.momentum.keys(
+            batch.key_volume,
+            batch.tokens,
+            size=self._shape.micro_batch,
+            world=self._world,
+            group=self._shape.tower_batch,
+        )
 
     def _loss_of(self, features: Features, *, facts: Facts | None, keys: Keys | None) -> Tensor:
         """The one place where features become a loss: those of this rank, in the order of its batch; facts and keys
