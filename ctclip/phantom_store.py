@@ -19,6 +19,7 @@ from ctload.packing.packer import pack
 
 # 28 x 38 x 38 cm of abdomen at a resolution where a step takes half a second on two cores.
 GRID = Grid((40, 64, 64), (7.0, 6.0, 6.0))
+WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,13 @@ def ensure_phantoms(order: PhantomOrder) -> Cohort:
 
 
 def ensure_store(folder: Path, store: Path, *, workers: int) -> Path:
-    """The store of a phantom folder; what is packed already is reused.
+    """The store of a phantom folder; what is packed already is reused. Commands that start together wait here in turn.
 
     Raises:
         ConfigError: A phantom was refused.
+        StoreBusyError: Another pack has held the store for WAIT_S.
     """
-    report = pack([folder / TABLE_NAME], store, preset="native", workers=workers)
+    report = pack([folder / TABLE_NAME], store, preset="native", workers=workers, wait_s=WAIT_S)
     print(f"{store}: packed {len(report.packed)}, reused {len(report.reused)}, refused {len(report.refused)}")
     for refusal in report.refused:
         raise ConfigError(f"a phantom was refused ({refusal.code}): {refusal.reason}", study=refusal.study)
