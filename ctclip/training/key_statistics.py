@@ -10,6 +10,7 @@ nothing but the order of sums.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -34,7 +35,7 @@ class KeyStatistics:
         self._counts: list[int] = []
         self._is_collecting = False
         for place, norm in enumerate(self._norms):
-            norm.register_forward_pre_hook(lambda _, inputs, place=place: self._collect(place, inputs[0]))
+            norm.register_forward_pre_hook(partial(self._collect, place))
 
     @property
     def is_new(self) -> bool:
@@ -87,9 +88,11 @@ class KeyStatistics:
             norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
 
     @torch.no_grad()
-    def _collect(self, place: int, values: Tensor) -> None:
+    def _collect(self, place: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """What flows into the norm at this place of the list: a hook before its forward pass."""
         if not self._is_collecting:
             return
+        values = inputs[0]
         axes = [axis for axis in range(values.ndim) if axis != 1]
         count = values.numel() // values.shape[1]
         variance, mean = torch.var_mean(values.float(), axes, correction=0)
