@@ -151,7 +151,8 @@ def _blosc2_file(voxels: np.ndarray, path: Path) -> Any:
     blosc2 = importlib.import_module("blosc2")
     data, stem = np.ascontiguousarray(voxels[None]), str(path.with_suffix(""))
     blocks, chunks = rival.comp_blosc2_params(data.shape, (EDGE,) * 3, bytes_per_pixel=voxels.itemsize)
-    path.unlink(missing_ok=True)
+    for old in (path, path.with_name(f"{path.stem}_seg.b2nd")):
+        old.unlink(missing_ok=True)  # of an earlier call: neither is written over
     rival.nnUNetDatasetBlosc2.save_case(data, np.zeros((1, 1, 1, 1), np.int8), {}, stem, chunks=chunks, blocks=blocks,
                                         chunks_seg=(1,) * 4, blocks_seg=(1,) * 4)  # fmt: skip
     return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
