@@ -89,7 +89,10 @@ def monai_on_device(
 def grid_sample_on_device(
     store: ctload.Store, crop: Triple | None, epochs: int, device: torch.device
 ) -> Callable[[], float]:
-    """Plain torch: pinned int16 to the device, one affine_grid and one grid_sample a batch; arguments as above."""
+    """Plain torch: pinned int16 to the device, one affine_grid and one grid_sample a batch; arguments as above.
+
+    Whole volumes are sent and cropped there: a slice of a pinned tensor would first be gathered into pageable memory.
+    """
     size = crop or tuple(store.studies.shapes[0].tolist())
     held = [torch.from_numpy(store.read(study)) for study in store.studies.ids]
     if device.type == "cuda":
@@ -99,7 +102,7 @@ def grid_sample_on_device(
     def epoch() -> torch.Tensor:
         order, seen = rng.permutation(len(held)), torch.zeros((), device=device)
         for rows in np.array_split(order, -(-len(order) // BATCH)):
-            there = [_cropped(held[row], size, rng).to(device, non_blocking=True) for row in rows]
+            there = [_cropped(held[row].to(device, non_blocking=True), size, rng) for row in rows]
             batch = torch.stack(there)[:, None].float().sub_(LOW).clamp_(0, HIGH - LOW).div_(HIGH - LOW)
             theta = torch.from_numpy(np.stack([_theta(size, rng) for _ in rows])).to(device, non_blocking=True)
             grid = functional.affine_grid(theta, list(batch.shape), align_corners=False)

@@ -41,7 +41,8 @@ def update_momentum(target: nn.Module, source: nn.Module, *, momentum: float, ha
     ours, theirs = _tensors(target), _tensors(source)
     assert list(ours) == list(theirs), "the momentum copy is of another module"
     if has_own_norms:
-        ours = {name: tensor for name, tensor in ours.items() if name not in _norm_buffers(target)}
+        for name in _norm_buffers(target):
+            del ours[name]
     moving = [name for name, tensor in ours.items() if tensor.is_floating_point()]
     followers = [ours[name] for name in moving]
     torch._foreach_mul_(followers, momentum)

@@ -62,8 +62,7 @@ class MomentumBranch(nn.Module):
         self._precision: Precision = precision
         self._momentum = choice.image.momentum
         self.image = momentum_copy(model.encode_image)
-        self._has_own_norms = choice.image.norm == "own"
-        self._statistics = KeyStatistics(self.image) if self._has_own_norms else None
+        self._statistics = KeyStatistics(self.image) if choice.image.norm == "own" else None
         self._may_be_new = True
         head = model.objective.query_head if model.objective is not None else None
         self.head = None if head is None else momentum_copy(head)
@@ -79,7 +78,8 @@ class MomentumBranch(nn.Module):
 
     def follow(self, model: DualEncoder) -> None:
         """Move the copies towards the trained encoders; once per optimizer step, before its keys."""
-        update_momentum(self.image, model.encode_image, momentum=self._momentum, has_own_norms=self._has_own_norms)
+        has_own_norms = self._statistics is not None
+        update_momentum(self.image, model.encode_image, momentum=self._momentum, has_own_norms=has_own_norms)
         if self.head is not None:
             assert model.objective is not None
             assert model.objective.query_head is not None
