@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ctclip.config import PRESETS, ImageConfig
+from ctclip.config import ImageConfig
+from ctclip.presets import PRESETS
 
 
 @dataclass(frozen=True)

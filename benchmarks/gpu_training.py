@@ -15,12 +15,13 @@ from transformers import LongformerConfig, LongformerModel
 
 from benchmarks.gpu_case import Case, bfloat16, device
 from benchmarks.gpu_sizes import Sizes, sizes
-from ctclip.config import PRESETS, DataConfig, TrainConfig
+from ctclip.config import DataConfig, TrainConfig
 from ctclip.data import TrainBatch
 from ctclip.models.dual import DualEncoder
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.longformer import Longformer
 from ctclip.models.text import TextEncoder, Tokens
+from ctclip.presets import PRESETS
 from ctclip.training.compilation import compile_towers
 from ctclip.training.distributed import World
 from ctclip.training.step import TrainingStep

@@ -24,7 +24,7 @@ from benchmarks.method_scores import score_run, seed_interval, write_draws
 from benchmarks.rows import RESULTS, append_table, commit_hash
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.phantom import TABLE_NAME, make_phantom_cohort, read_phantom
-from ctclip.config import PRESETS, TrainConfig
+from ctclip.config import TrainConfig
 from ctclip.objectives.parameters import (
     AnatomyParameters,
     CagclParameters,
@@ -36,6 +36,7 @@ from ctclip.objectives.parameters import (
 )
 from ctclip.phantom.knobs import DEMO_FINDINGS, DEMO_SECTIONS, Knobs
 from ctclip.phantom_store import GRID, ensure_store
+from ctclip.presets import PRESETS
 from ctclip.texts.text_augmentation import TextAugmentation
 from ctclip.training.loop import train
 from ctload.storage.durable import replace_file

@@ -19,9 +19,9 @@ import torch
 from transformers import LongformerConfig, LongformerModel
 
 from benchmarks.rows import append_rows, row_of
-from ctclip.config import PRESETS
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.merlin_checkpoint import CLASSIFIER, IMAGE, TEXT
+from ctclip.presets import PRESETS
 from ctload.testing import synthetic_volume
 
 SCAN, SPACING_MM = (160, 512, 512), (3.0, 0.7, 0.7)

@@ -11,8 +11,8 @@ from importlib.metadata import version
 import torch
 
 from benchmarks.rows import alternate, append_rows, paired_ratios, row_of
-from ctclip.config import PRESETS
 from ctclip.models.inflated_resnet import InflatedResNet
+from ctclip.presets import PRESETS
 from ctclip.training.precision import Precision, mixed_precision
 
 BATCH, VOLUME, CALLS = 16, (40, 64, 64), 1  # a step of `ctclip demo` and of the studies on phantoms

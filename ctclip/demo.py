@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from ctclip.cohorts.cohort import Cohort
-from ctclip.config import TrainConfig, preset
+from ctclip.config import TrainConfig
 from ctclip.data import has_dali
 from ctclip.embed import embed_split, write_embeddings
 from ctclip.errors import ConfigError
@@ -24,6 +24,7 @@ from ctclip.evaluation.score_text import format_report
 from ctclip.evaluation.scoring import embeddings_path
 from ctclip.pages.demo_page import write_demo_page
 from ctclip.phantom_store import PhantomOrder, ensure_phantoms, ensure_store
+from ctclip.presets import preset
 from ctclip.texts.prompts import default_prompts
 from ctclip.training.loop import train
 

@@ -13,9 +13,10 @@ import tyro
 
 from ctclip.cohorts.cohort import Cohort
 from ctclip.cohorts.source import read_cohort
-from ctclip.config import PRESETS, TrainConfig, preset
+from ctclip.config import TrainConfig
 from ctclip.errors import StudyError
 from ctclip.phantom_store import PhantomOrder, ensure_phantoms, ensure_store
+from ctclip.presets import PRESETS, preset
 from ctclip.reports.sections import SECTIONS
 from ctclip.study.arm import KINDS, RATIOS, arms_of
 from ctclip.study.cell_run import read_result, run_cell

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import tyro
 
-from ctclip.config import OLD_PRESET_NAMES, PRESETS, TrainConfig, preset
+from ctclip.config import TrainConfig
 from ctclip.config_json import from_json
 from ctclip.errors import ConfigError
+from ctclip.presets import OLD_PRESET_NAMES, PRESETS, preset
 
 
 def config_of_words(words: list[str], *, prog: str, purpose: str) -> TrainConfig:

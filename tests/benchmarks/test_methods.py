@@ -16,8 +16,8 @@ from benchmarks.methods import (
     secondary_arms,
     verdict_of,
 )
-from ctclip.config import PRESETS
 from ctclip.config_json import differences
+from ctclip.presets import PRESETS
 
 
 @pytest.mark.parametrize("effect", sorted(CLAIMS))

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from ctclip.config import PRESETS, DataConfig, OptimConfig, TrainConfig, preset
+from ctclip.config import DataConfig, OptimConfig, TrainConfig
 from ctclip.config_check import check_config
 from ctclip.config_json import differences, from_json, to_json
 from ctclip.errors import ConfigError
+from ctclip.presets import PRESETS, preset
 from ctload.planning.augment import Augment
 
 

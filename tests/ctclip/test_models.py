@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from ctclip.config import PRESETS, ImageConfig, ModelConfig, TextConfig
+from ctclip.config import ImageConfig, ModelConfig, TextConfig
 from ctclip.errors import ConfigError
 from ctclip.models.dual import build_dual_encoder
 from ctclip.models.inflated_resnet import InflatedResNet, forward_flops, num_parameters, pointwise
 from ctclip.models.text import TextTokenizer, build_text_encoder, train_vocabulary, write_text_folder
+from ctclip.presets import PRESETS
 
 MERLIN = PRESETS["merlin"].model.image
 TEXTS = ["liver : normal .", "spleen : enlarged , 15 cm .", "kidneys : cyst in the left kidney .", "no free air ."] * 3

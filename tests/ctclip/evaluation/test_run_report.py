@@ -12,7 +12,7 @@ import torch
 
 import ctclip.cli
 from ctclip.cohorts.phantom import make_phantom_cohort
-from ctclip.config import ImageConfig, TextConfig, preset
+from ctclip.config import ImageConfig, TextConfig
 from ctclip.data import windows
 from ctclip.embed import open_model
 from ctclip.errors import EvaluationError
@@ -25,6 +25,7 @@ from ctclip.evaluation.token_map import TokenMap, token_maps
 from ctclip.phantom.catalogue import FINDINGS
 from ctclip.phantom.grid import Grid
 from ctclip.phantom.knobs import Knobs
+from ctclip.presets import preset
 from ctclip.texts.prompts import Prompts, PromptSet
 from ctclip.training.loop import train
 from ctload.geometry import Box

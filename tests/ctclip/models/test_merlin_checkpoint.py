@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 from transformers import LongformerConfig
 
-from ctclip.config import PRESETS
 from ctclip.errors import CheckpointError
 from ctclip.models.inflated_resnet import InflatedResNet
 from ctclip.models.longformer import Longformer
@@ -24,6 +23,7 @@ from ctclip.models.merlin_checkpoint import (
     split_merlin,
 )
 from ctclip.models.text import TextEncoder
+from ctclip.presets import PRESETS
 from ctclip.reports.sections import clean_text
 from tests.ctclip.models.merlin_reference import KEYS, LONGFORMER, PUBLISHED, RECORD, REPORTS, token_ids, volume_xyz
 from tests.ctclip.models.small_merlin import merlin_names, small_merlin, tiny_merlin

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ctclip.config import PRESETS, DataConfig
+from ctclip.config import DataConfig
 from ctclip.errors import ConfigError
+from ctclip.presets import PRESETS
 from ctclip.training.batch_shape import micro_batch_candidates, shape_batch
 
 

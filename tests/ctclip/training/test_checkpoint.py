@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctclip.config import PRESETS
 from ctclip.errors import CheckpointError
+from ctclip.presets import PRESETS
 from ctclip.training.checkpoint import latest_checkpoint, load_last_weights, load_model, load_optimizer, read_checkpoint
 from ctclip.training.checkpoint_writer import CheckpointWriter, take_snapshot, write_snapshot
 from ctclip.training.optim import make_optimizer

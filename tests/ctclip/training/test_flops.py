@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ctclip.config import PRESETS
 from ctclip.models.dual import build_dual_encoder
 from ctclip.models.inflated_resnet import forward_flops
 from ctclip.models.text import write_text_folder
+from ctclip.presets import PRESETS
 from ctclip.training.flops import measured_ceiling, training_flops
 from tests.ctclip.learnable import learnable_config
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ctclip.config import PRESETS, TrainConfig
+from ctclip.config import TrainConfig
 from ctclip.embed import embed_split
 from ctclip.errors import CheckpointError, ConfigError
 from ctclip.objectives.parameters import MococlipParameters, MomentumParameters
+from ctclip.presets import PRESETS
 from ctclip.training.checkpoint import read_checkpoint
 from ctclip.training.loop import train
 from tests.ctclip.learnable import learnable_config, metrics, write_learnable
